@@ -1,0 +1,1 @@
+//! A sans-I/O AMQP 1.0 engine: codec, connection, session and link state.

@@ -1,0 +1,1 @@
+//! KEDA's loop and the HPA's arithmetic in simulated time.

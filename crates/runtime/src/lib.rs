@@ -1,0 +1,11 @@
+//! A process's life, shared by every binary: logs, the ready line, signals, exit codes.
+//!
+//! It knows nothing of the product. Each binary's `main` is `runtime::main(NAME, args.log, |shutdown| run(args, shutdown))`.
+
+mod logs;
+mod ready;
+mod run;
+
+pub use logs::{LogArgs, LogFormat};
+pub use ready::{Ready, announce};
+pub use run::main;

@@ -1,0 +1,1 @@
+//! Checks that the manifests fit Kubernetes, KEDA and our binaries.

@@ -1,0 +1,1 @@
+//! The Job that makes load: batch, confirm, retry.

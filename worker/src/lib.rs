@@ -1,0 +1,1 @@
+//! The receiver that the scaler scales: receive, handle, settle.
