@@ -1,0 +1,177 @@
+//! Which client is behind the port, and the one door through which callers get it.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::{ConnectionString, QueueClient};
+
+/// An implementation of [`QueueClient`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Adapter {
+    /// Ours, on the workspace's own AMQP engine.
+    #[default]
+    Ours,
+    /// The crate `azservicebus`; there only when built with the cargo feature of that name.
+    Azservicebus,
+}
+
+impl Adapter {
+    /// Every adapter there is a name for, built or not.
+    pub const ALL: [Self; 2] = [Self::Ours, Self::Azservicebus];
+
+    /// Its name on command lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Azservicebus => "azservicebus",
+        }
+    }
+
+    /// Whether this build has it.
+    pub fn is_built(self) -> bool {
+        match self {
+            Self::Ours => true,
+            Self::Azservicebus => cfg!(feature = "azservicebus"),
+        }
+    }
+}
+
+impl fmt::Display for Adapter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// No adapter has this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name:?} is no client; allowed: ours, azservicebus")]
+pub struct UnknownAdapter {
+    /// The name asked for.
+    pub name: String,
+}
+
+impl FromStr for Adapter {
+    type Err = UnknownAdapter;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|adapter| adapter.name() == name)
+            .ok_or_else(|| UnknownAdapter { name: name.to_owned() })
+    }
+}
+
+/// No client can be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The adapter is not part of this build.
+    #[error("this build has no client {0}; build with `--features {0}`")]
+    NotBuilt(Adapter),
+    /// The connection string is for one entity, and the queue is another.
+    #[error("the connection string is limited to EntityPath={entity_path}, which does not reach queue {queue:?}")]
+    OtherEntity {
+        /// The entity in the string.
+        entity_path: String,
+        /// The queue asked for.
+        queue: String,
+    },
+    /// Not the name of a queue.
+    #[error(
+        "{queue:?} is no queue name; it must have 1 to 260 characters, no control characters, and no `/` at its ends"
+    )]
+    BadQueueName {
+        /// The name asked for.
+        queue: String,
+    },
+    /// The adapter cannot use this connection string.
+    #[error("client {adapter} cannot use this connection string: {why}")]
+    Unsupported {
+        /// The adapter.
+        adapter: Adapter,
+        /// What it cannot do.
+        why: String,
+    },
+}
+
+/// Makes the client of one queue (or of `QUEUE/$DeadLetterQueue`). Nothing is dialled yet: the first call connects, so
+/// whether the queue exists and the credential is good shows there.
+pub fn connect(
+    connection: &ConnectionString,
+    queue: &str,
+    adapter: Adapter,
+) -> Result<Arc<dyn QueueClient>, ConnectError> {
+    check_queue_name(queue)?;
+    if let Some(entity_path) = connection.entity_path()
+        && !reaches(entity_path, queue)
+    {
+        return Err(ConnectError::OtherEntity { entity_path: entity_path.to_owned(), queue: queue.to_owned() });
+    }
+    match adapter {
+        Adapter::Ours => Ok(crate::ours::connect(connection, queue)),
+        #[cfg(feature = "azservicebus")]
+        Adapter::Azservicebus => crate::azservicebus::connect(connection, queue),
+        #[cfg(not(feature = "azservicebus"))]
+        Adapter::Azservicebus => Err(ConnectError::NotBuilt(adapter)),
+    }
+}
+
+fn check_queue_name(queue: &str) -> Result<(), ConnectError> {
+    let ends = queue.starts_with('/') || queue.ends_with('/');
+    if queue.is_empty() || queue.chars().count() > 260 || ends || queue.chars().any(char::is_control) {
+        return Err(ConnectError::BadQueueName { queue: queue.chars().take(300).collect() });
+    }
+    Ok(())
+}
+
+/// Whether `queue` is the entity of the string or below it (its dead-letter sub-queue).
+fn reaches(entity_path: &str, queue: &str) -> bool {
+    let (entity_path, queue) = (entity_path.to_lowercase(), queue.to_lowercase());
+    queue.strip_prefix(&entity_path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn string(more: &str) -> ConnectionString {
+        ConnectionString::parse(&format!("Endpoint=sb://h;SharedAccessKeyName=n;SharedAccessKey=k;{more}"))
+            .expect("well formed")
+    }
+
+    #[test]
+    fn adapters_have_names_for_command_lines() {
+        for adapter in Adapter::ALL {
+            assert_eq!(adapter.to_string().parse(), Ok(adapter));
+        }
+        let error = "Ours".parse::<Adapter>().expect_err("names are exact");
+        assert_eq!(error.to_string(), "\"Ours\" is no client; allowed: ours, azservicebus");
+    }
+
+    #[test]
+    fn an_entity_path_limits_the_queue() {
+        for queue in ["orders", "Orders", "orders/$DeadLetterQueue"] {
+            assert!(connect(&string("EntityPath=orders"), queue, Adapter::Ours).is_ok(), "{queue}");
+        }
+        for queue in ["orders2", "other"] {
+            let error = connect(&string("EntityPath=orders"), queue, Adapter::Ours).err().expect("another entity");
+            assert!(matches!(error, ConnectError::OtherEntity { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn queue_names_are_checked() {
+        for queue in ["", "/q", "q/", "q\n", &"q".repeat(261)] {
+            let error = connect(&string(""), queue, Adapter::Ours).err().expect("no name");
+            assert!(matches!(error, ConnectError::BadQueueName { .. }), "{error}");
+        }
+    }
+
+    #[cfg(not(feature = "azservicebus"))]
+    #[test]
+    fn an_adapter_that_is_not_built_says_how_to_build_it() {
+        let error = connect(&string(""), "q", Adapter::Azservicebus).err().expect("not built");
+        assert_eq!(error.to_string(), "this build has no client azservicebus; build with `--features azservicebus`");
+    }
+}

@@ -1,0 +1,177 @@
+//! Atom documents of the administration API: reading entries and feeds, writing the entry that makes a queue.
+//!
+//! Read by local element names, since prefixes differ between services. The text is data from outside: it is bounded
+//! before it comes here, and anything unexpected is an error in words, never a panic.
+
+use std::time::Duration;
+
+use quick_xml::Writer;
+use quick_xml::events::{BytesDecl, BytesText, Event};
+use serde::Deserialize;
+
+use super::description::{NewQueue, QueueCounts, QueueDescription, QueueStatus};
+use super::duration;
+
+const ATOM: &str = "http://www.w3.org/2005/Atom";
+const SERVICE_BUS: &str = "http://schemas.microsoft.com/netservices/2010/10/servicebus/connect";
+const XML_SCHEMA_INSTANCE: &str = "http://www.w3.org/2001/XMLSchema-instance";
+
+/// The answer to a GET of one queue.
+pub(super) enum Document {
+    /// The queue.
+    Entry(QueueDescription),
+    /// A feed: the service answers so, with nothing in it, for a queue that does not exist.
+    Feed(Vec<QueueDescription>),
+}
+
+#[derive(Deserialize)]
+struct Feed {
+    #[serde(default)]
+    entry: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    title: Title,
+    content: Content,
+}
+
+#[derive(Deserialize)]
+struct Title {
+    #[serde(rename = "$text", default)]
+    text: String,
+}
+
+#[derive(Deserialize)]
+struct Content {
+    #[serde(rename = "QueueDescription")]
+    queue: Option<Queue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Queue {
+    lock_duration: String,
+    max_delivery_count: u32,
+    requires_session: bool,
+    status: String,
+    count_details: CountDetails,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct CountDetails {
+    active_message_count: u64,
+    dead_letter_message_count: u64,
+    scheduled_message_count: u64,
+    transfer_message_count: u64,
+    transfer_dead_letter_message_count: u64,
+}
+
+/// Reads an entry or a feed, whichever it is.
+pub(super) fn read(text: &str) -> Result<Document, String> {
+    match root_name(text)?.as_str() {
+        "entry" => {
+            let entry: Entry = quick_xml::de::from_str(text).map_err(|error| error.to_string())?;
+            Ok(Document::Entry(entry.describe()?))
+        }
+        "feed" => {
+            let feed: Feed = quick_xml::de::from_str(text).map_err(|error| error.to_string())?;
+            Ok(Document::Feed(feed.entry.into_iter().map(Entry::describe).collect::<Result<_, _>>()?))
+        }
+        other => Err(format!("its root element is {other:?}, not `entry` or `feed`")),
+    }
+}
+
+fn root_name(text: &str) -> Result<String, String> {
+    let mut reader = quick_xml::Reader::from_str(text);
+    loop {
+        match reader.read_event().map_err(|error| error.to_string())? {
+            Event::Start(start) | Event::Empty(start) => {
+                let name: String = start.local_name().as_ref().chars().take(60).collect();
+                return Ok(name);
+            }
+            Event::Eof => return Err("it is not XML".to_owned()),
+            _ => {}
+        }
+    }
+}
+
+impl Entry {
+    fn describe(self) -> Result<QueueDescription, String> {
+        let name = self.title.text;
+        let queue = self.content.queue.ok_or_else(|| format!("the entry {name:?} has no QueueDescription"))?;
+        let lock_duration = duration::parse(&queue.lock_duration).ok_or_else(|| {
+            format!("LockDuration {:?} of {name:?} is not a duration such as PT1M", queue.lock_duration)
+        })?;
+        let counts = queue.count_details;
+        Ok(QueueDescription {
+            name,
+            counts: QueueCounts {
+                active: counts.active_message_count,
+                dead_letter: counts.dead_letter_message_count,
+                scheduled: counts.scheduled_message_count,
+                transfer: counts.transfer_message_count,
+                transfer_dead_letter: counts.transfer_dead_letter_message_count,
+            },
+            status: match queue.status.as_str() {
+                "Active" => QueueStatus::Active,
+                "Disabled" => QueueStatus::Disabled,
+                "SendDisabled" => QueueStatus::SendDisabled,
+                "ReceiveDisabled" => QueueStatus::ReceiveDisabled,
+                _ => QueueStatus::Other(queue.status),
+            },
+            lock_duration,
+            max_delivery_count: queue.max_delivery_count,
+            requires_session: queue.requires_session,
+        })
+    }
+}
+
+/// The body of the PUT that makes a queue. The elements stand in the service's order, which it insists on.
+pub(super) fn write(queue: &NewQueue) -> std::io::Result<Vec<u8>> {
+    let text = |value: Option<Duration>| value.map(duration::format);
+    let elements = [
+        ("LockDuration", text(queue.lock_duration)),
+        ("RequiresSession", queue.requires_session.map(|value| value.to_string())),
+        ("DefaultMessageTimeToLive", text(queue.default_message_time_to_live)),
+        ("DeadLetteringOnMessageExpiration", queue.dead_lettering_on_message_expiration.map(|value| value.to_string())),
+        ("MaxDeliveryCount", queue.max_delivery_count.map(|value| value.to_string())),
+    ];
+    let mut writer = Writer::new(Vec::new());
+    writer.write_event(Event::Decl(BytesDecl::new("1.0", Some("utf-8"), None)))?;
+    writer.create_element("entry").with_attribute(("xmlns", ATOM)).write_inner_content(|writer| {
+        writer.create_element("content").with_attribute(("type", "application/xml")).write_inner_content(|writer| {
+            writer
+                .create_element("QueueDescription")
+                .with_attributes([("xmlns", SERVICE_BUS), ("xmlns:i", XML_SCHEMA_INSTANCE)])
+                .write_inner_content(|writer| {
+                    for (name, value) in &elements {
+                        if let Some(value) = value {
+                            writer.create_element(*name).write_text_content(BytesText::new(value))?;
+                        }
+                    }
+                    Ok(())
+                })?;
+            Ok(())
+        })?;
+        Ok(())
+    })?;
+    Ok(writer.into_inner())
+}
+
+/// What an error document says, on one line: its `Detail`, or nothing where the body is something else.
+pub(super) fn error_detail(text: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Error {
+        #[serde(rename = "Detail")]
+        detail: String,
+    }
+    let detail = quick_xml::de::from_str::<Error>(text).ok()?.detail;
+    let line: String = detail.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
+    let line = line.trim();
+    (!line.is_empty()).then(|| line.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! Documents as the service writes them, and documents that it would not write.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// An entry with every element of a real one, prefixes included.
+fn entry(name: &str, description: &str) -> String {
+    format!(
+        r#"<entry xmlns="http://www.w3.org/2005/Atom"><id>https://h/{name}?api-version=2021-05</id>
+        <title type="text">{name}</title><published>2026-01-01T00:00:00Z</published><updated>2026-01-01T00:00:00Z</updated>
+        <author><name>h</name></author><link rel="self" href="../{name}?api-version=2021-05"/>
+        <content type="application/xml"><QueueDescription
+        xmlns="http://schemas.microsoft.com/netservices/2010/10/servicebus/connect"
+        xmlns:i="http://www.w3.org/2001/XMLSchema-instance">{description}</QueueDescription></content></entry>"#
+    )
+}
+
+const DESCRIPTION: &str = r#"<LockDuration>PT1M</LockDuration><MaxSizeInMegabytes>1024</MaxSizeInMegabytes>
+    <RequiresSession>false</RequiresSession><DefaultMessageTimeToLive>P10675199DT2H48M5.4775807S</DefaultMessageTimeToLive>
+    <MaxDeliveryCount>10</MaxDeliveryCount><MessageCount>6</MessageCount><AuthorizationRules/><Status>Active</Status>
+    <CountDetails xmlns:d2p1="http://schemas.microsoft.com/netservices/2011/06/servicebus">
+    <d2p1:ActiveMessageCount>4</d2p1:ActiveMessageCount><d2p1:DeadLetterMessageCount>1</d2p1:DeadLetterMessageCount>
+    <d2p1:ScheduledMessageCount>2</d2p1:ScheduledMessageCount><d2p1:TransferMessageCount>3</d2p1:TransferMessageCount>
+    <d2p1:TransferDeadLetterMessageCount>5</d2p1:TransferDeadLetterMessageCount></CountDetails>"#;
+
+fn read_entry(text: &str) -> QueueDescription {
+    match read(text) {
+        Ok(Document::Entry(queue)) => queue,
+        Ok(Document::Feed(_)) => panic!("read as a feed"),
+        Err(why) => panic!("{why}"),
+    }
+}
+
+#[test]
+fn an_entry_gives_the_counts_whatever_its_prefixes() {
+    let text = entry("orders/eu", DESCRIPTION);
+    let queue = read_entry(&text);
+    assert_eq!(queue.name, "orders/eu");
+    let counts = QueueCounts { active: 4, dead_letter: 1, scheduled: 2, transfer: 3, transfer_dead_letter: 5 };
+    assert_eq!(queue.counts, counts);
+    assert_eq!(queue.status, QueueStatus::Active);
+    assert_eq!(queue.lock_duration, Duration::from_mins(1));
+    assert_eq!((queue.max_delivery_count, queue.requires_session), (10, false));
+    assert_eq!(read_entry(&text.replace("d2p1:", "a:").replace("xmlns:d2p1", "xmlns:a")).counts, counts);
+}
+
+#[test]
+fn a_status_outside_the_four_is_kept_as_a_word() {
+    let queue = read_entry(&entry("q", &DESCRIPTION.replace(">Active<", ">Restoring<")));
+    assert_eq!(queue.status, QueueStatus::Other("Restoring".to_owned()));
+}
+
+#[test]
+fn a_feed_gives_its_entries_and_may_be_empty() {
+    let head = r#"<?xml version="1.0" encoding="utf-8"?><feed xmlns="http://www.w3.org/2005/Atom">
+        <title type="text">Queues</title><id>https://h/$Resources/Queues</id><updated>2026-01-01T00:00:00Z</updated>
+        <link rel="self" href="https://h/$Resources/Queues"/>"#;
+    let two = format!("{head}{}{}</feed>", entry("a", DESCRIPTION), entry("b", DESCRIPTION));
+    let Ok(Document::Feed(queues)) = read(&two) else { panic!("a feed of two") };
+    assert_eq!(queues.iter().map(|queue| queue.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    let Ok(Document::Feed(queues)) = read(&format!("{head}</feed>")) else { panic!("a feed of none") };
+    assert!(queues.is_empty());
+}
+
+#[test]
+fn what_is_not_such_a_document_is_an_error_in_words() {
+    for (text, expected) in [
+        (String::new(), "not XML"),
+        ("hello".to_owned(), "not XML"),
+        ("<html><body/></html>".to_owned(), "root element is \"html\""),
+        ("<entry>".to_owned(), ""),
+        (entry("q", ""), "LockDuration"),
+        (entry("q", &DESCRIPTION.replace("PT1M", "soon")), "LockDuration \"soon\" of \"q\""),
+        (entry("q", &DESCRIPTION.replace(">4<", ">-4<")), ""),
+        (entry("q", DESCRIPTION).replace("QueueDescription", "TopicDescription"), "has no QueueDescription"),
+        ("<a>".repeat(100_000), "root element is \"a\""),
+        (format!("<entry>{}", "<a>".repeat(100_000)), ""),
+    ] {
+        let Err(why) = read(&text) else { panic!("accepted: {}", &text[..text.len().min(200)]) };
+        assert!(why.contains(expected), "{why:?} lacks {expected:?}");
+    }
+}
+
+#[test]
+fn a_new_queue_says_only_what_was_asked_for() {
+    let new = NewQueue {
+        lock_duration: Some(Duration::from_secs(5)),
+        max_delivery_count: Some(3),
+        requires_session: None,
+        default_message_time_to_live: Some(Duration::from_hours(24 * 14)),
+        dead_lettering_on_message_expiration: Some(true),
+    };
+    let text = String::from_utf8(write(&new).expect("written to memory")).expect("UTF-8");
+    assert!(
+        text.contains(
+            "<LockDuration>PT5S</LockDuration><DefaultMessageTimeToLive>P14D</DefaultMessageTimeToLive>\
+             <DeadLetteringOnMessageExpiration>true</DeadLetteringOnMessageExpiration><MaxDeliveryCount>3</MaxDeliveryCount>"
+        ),
+        "{text}"
+    );
+    assert!(!text.contains("RequiresSession"), "{text}");
+}
+
+#[test]
+fn an_error_document_gives_one_line() {
+    let text =
+        "<Error><Code>401</Code><Detail>InvalidSignature:\n The token has an invalid signature. </Detail></Error>";
+    assert_eq!(error_detail(text).as_deref(), Some("InvalidSignature:  The token has an invalid signature."));
+    assert_eq!(error_detail("<html/>"), None);
+    assert_eq!(error_detail("nothing"), None);
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in any::<String>(), inner in "[<>/a-zA-Z&;! \\[\\]=\"-]{0,200}") {
+        let _ = read(&text);
+        let _ = read(&format!("<entry>{inner}"));
+        let _ = error_detail(&inner);
+    }
+}

@@ -1,0 +1,67 @@
+//! What the administration API tells about a queue, and what can be asked for when making one. Data only.
+
+use std::time::Duration;
+
+/// A queue as the service describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueDescription {
+    /// Its path in the namespace, as the service writes it.
+    pub name: String,
+    /// What it holds.
+    pub counts: QueueCounts,
+    /// Whether it takes and gives messages.
+    pub status: QueueStatus,
+    /// How long a lock lives without being renewed. [`Duration::MAX`] where the service says "never".
+    pub lock_duration: Duration,
+    /// After how many failed deliveries a message is dead-lettered, ≥ 1.
+    pub max_delivery_count: u32,
+    /// Whether messages are received by session only.
+    pub requires_session: bool,
+}
+
+/// The five message counts of a queue (`CountDetails`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct QueueCounts {
+    /// Deliverable messages; on Azure believed to include locked ones.
+    pub active: u64,
+    /// Messages in the dead-letter sub-queue.
+    pub dead_letter: u64,
+    /// Messages scheduled for later.
+    pub scheduled: u64,
+    /// Messages waiting to be forwarded.
+    pub transfer: u64,
+    /// Messages that could not be forwarded.
+    pub transfer_dead_letter: u64,
+}
+
+/// The `Status` of a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum QueueStatus {
+    /// Everything works.
+    Active,
+    /// Neither sends nor receives.
+    Disabled,
+    /// Receives work, sends do not.
+    SendDisabled,
+    /// Sends work, receives do not.
+    ReceiveDisabled,
+    /// Any other, such as `Creating` or `Restoring`, in the service's word.
+    Other(String),
+}
+
+/// What a new queue is to be like; `None` leaves it to the service's default.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct NewQueue {
+    /// How long a lock lives; the service allows 5 s to 5 min.
+    pub lock_duration: Option<Duration>,
+    /// After how many failed deliveries a message is dead-lettered, ≥ 1.
+    pub max_delivery_count: Option<u32>,
+    /// Whether messages are received by session only.
+    pub requires_session: Option<bool>,
+    /// How long a message lives unless it says otherwise.
+    pub default_message_time_to_live: Option<Duration>,
+    /// Whether expired messages go to the dead-letter sub-queue instead of vanishing.
+    pub dead_lettering_on_message_expiration: Option<bool>,
+}
