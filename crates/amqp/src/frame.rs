@@ -135,9 +135,11 @@ impl Sasl {
                 .field(Value::Array(mechanisms.iter().cloned().map(Value::Symbol).collect()))
                 .finish(),
             Self::Init { mechanism } => {
-                ListWriter::new(out, SASL_INIT).symbol(Some(mechanism)).field(Value::Null).field(Value::Null).finish()
+                ListWriter::new(out, SASL_INIT).symbol(Some(mechanism)).field(Value::Null).field(Value::Null).finish();
             }
-            Self::Outcome { code } => ListWriter::new(out, SASL_OUTCOME).field(*code).field(Value::Null).finish(),
+            Self::Outcome { code } => {
+                ListWriter::new(out, SASL_OUTCOME).field(*code).field(Value::Null).finish();
+            }
         }
         close_frame(out, start);
     }
