@@ -13,6 +13,8 @@ mod lock_tokens;
 mod name;
 mod queue;
 mod receivers;
+#[cfg(test)]
+mod tests;
 mod timestamp;
 
 use std::collections::{BTreeMap, HashMap};

@@ -3,17 +3,17 @@
 //! Written to be checked by reading it beside the rules of the dialect: no index, no counter that could be computed, no
 //! cleverness. Lock tokens are 1, 2, 3 … in the order in which they are given out.
 
-use std::sync::Arc;
-
 use broker::state::{
-    Address, Config, Content, Counts, DeadLetter, Delivery, Effect, EntityName, EntityStatus, Event, Lock, LockToken,
-    MESSAGE_OVERHEAD_BYTES, MessageState, MessageView, NewMessage, Outcome, Part, QueueProperties, QueueSnapshot,
-    ReceiveMode, ReceiverId, Refusal, Timestamp,
+    Address, Config, Counts, Delivery, Effect, EntityName, EntityStatus, Event, Lock, LockToken,
+    MESSAGE_OVERHEAD_BYTES, MessageState, NewMessage, Outcome, Part, QueueProperties, QueueSnapshot, ReceiveMode,
+    ReceiverId, Refusal, Timestamp,
 };
-use std::time::Duration;
 use uuid::Uuid;
 
-use super::Body;
+use super::{
+    Body,
+    record::{Message, Queue, Receiver, bury, expiry, fail, lock_end},
+};
 
 pub(super) struct Model {
     config: Config,
@@ -25,71 +25,6 @@ pub(super) struct Model {
     line: Vec<ReceiverId>,
     tokens: u128,
     now: Timestamp,
-}
-
-struct Queue {
-    name: EntityName,
-    properties: QueueProperties,
-    numbers: u64,
-    created_at: Timestamp,
-    updated_at: Timestamp,
-    accessed_at: Option<Timestamp>,
-}
-
-#[derive(Clone)]
-struct Message {
-    at: Address,
-    number: u64,
-    body: Body,
-    enqueued_at: Timestamp,
-    time_to_live: Option<Duration>,
-    expires_at: Option<Timestamp>,
-    scheduled_for: Option<Timestamp>,
-    failures: u32,
-    dead_letter: Option<DeadLetter>,
-    dead_letter_bytes: u64,
-    lock: Option<Lock>,
-    state: MessageState,
-}
-
-struct Receiver {
-    id: ReceiverId,
-    at: Address,
-    mode: ReceiveMode,
-    delivered: u64,
-    limit: u64,
-}
-
-impl Message {
-    fn size(&self) -> u64 {
-        self.body.size_bytes() + MESSAGE_OVERHEAD_BYTES + self.dead_letter_bytes
-    }
-
-    fn available(&self) -> bool {
-        self.lock.is_none() && self.state == MessageState::Active
-    }
-
-    fn deadline(&self) -> Option<Timestamp> {
-        match (self.lock, self.state, self.at.part) {
-            (Some(lock), _, _) => Some(lock.until),
-            (None, MessageState::Scheduled, _) => self.scheduled_for,
-            (None, MessageState::Active, Part::Main) => self.expires_at,
-            _ => None,
-        }
-    }
-
-    fn view(&self) -> MessageView<Body> {
-        MessageView {
-            sequence_number: self.number,
-            enqueued_at: self.enqueued_at,
-            expires_at: self.expires_at,
-            scheduled_for: self.scheduled_for,
-            delivery_count: self.failures,
-            state: self.state,
-            dead_letter: self.dead_letter.clone().map(Arc::new),
-            content: Arc::new(self.body.clone()),
-        }
-    }
 }
 
 impl Model {
@@ -518,35 +453,4 @@ impl Model {
     fn find(&mut self, address: &Address, number: u64) -> Option<&mut Message> {
         self.messages.iter_mut().find(|message| message.at == *address && message.number == number)
     }
-}
-
-fn expiry(time_to_live: Option<Duration>, properties: &QueueProperties, from: Timestamp) -> Option<Timestamp> {
-    let span = match (time_to_live, properties.default_time_to_live) {
-        (Some(own), Some(default)) => own.min(default),
-        (Some(only), None) | (None, Some(only)) => only,
-        (None, None) => return None,
-    };
-    Some(from.saturating_add(span))
-}
-
-fn lock_end(properties: &QueueProperties, from: Timestamp) -> Timestamp {
-    from.saturating_add(properties.lock_duration.max(Duration::from_millis(1)))
-}
-
-/// A lock ended without success.
-fn fail(message: &mut Message, properties: &QueueProperties) {
-    message.lock = None;
-    message.failures += 1;
-    if message.at.part == Part::Main && message.failures >= properties.max_delivery_count {
-        let text = format!("Message could not be consumed after {} delivery attempts.", properties.max_delivery_count);
-        bury(message, Some("MaxDeliveryCountExceeded"), Some(&text));
-    }
-}
-
-fn bury(message: &mut Message, reason: Option<&str>, description: Option<&str>) {
-    message.at.part = Part::DeadLetter;
-    message.lock = None;
-    message.state = MessageState::Active;
-    message.dead_letter =
-        Some(DeadLetter { reason: reason.map(str::to_owned), description: description.map(str::to_owned) });
 }
