@@ -56,3 +56,28 @@ pub struct Reading {
     /// Whether the entity requires sessions.
     pub requires_session: bool,
 }
+
+/// The readings that a policy may look at, the oldest first. There is always at least one: what is not known is an error
+/// of whoever reads, never a reading of zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window<'a> {
+    newest: &'a Reading,
+    readings: &'a [Reading],
+}
+
+impl<'a> Window<'a> {
+    /// A window over readings in time order; `None` if there are none.
+    pub fn new(readings: &'a [Reading]) -> Option<Self> {
+        readings.last().map(|newest| Self { newest, readings })
+    }
+
+    /// The newest reading.
+    pub fn newest(&self) -> &'a Reading {
+        self.newest
+    }
+
+    /// All readings, the oldest first.
+    pub fn readings(&self) -> &'a [Reading] {
+        self.readings
+    }
+}
