@@ -1,0 +1,101 @@
+//! From a connection string to the library's objects, one client (and so one connection) for each link.
+//!
+//! Links never share a client: a sender that is dropped would end the session of all the others. The library's own
+//! parser of connection strings is not used: it ignores the port and `UseDevelopmentEmulator`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use azservicebus::authorization::{AzureNamedKeyCredential, AzureSasCredential};
+use azservicebus::core::BasicRetryPolicy;
+use azservicebus::{
+    ServiceBusClient, ServiceBusClientOptions, ServiceBusReceiver, ServiceBusReceiverOptions, ServiceBusRetryOptions,
+    ServiceBusSender, ServiceBusSenderOptions,
+};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::fault::Fault;
+use crate::{ConnectionString, FailureKind};
+
+/// The library's own deadline, longer than any of ours: when it strikes first, messages received are thrown away.
+const TRY_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub(super) type Client = ServiceBusClient<BasicRetryPolicy>;
+
+/// Where a link goes and who asks for it.
+pub(super) struct Target {
+    /// Host and port, as they stand in a URL.
+    authority: String,
+    plain: bool,
+    credential: Credential,
+    queue: String,
+}
+
+enum Credential {
+    Key { name: String, key: SecretString },
+    Signature(SecretString),
+}
+
+impl Target {
+    pub(super) fn new(connection: &ConnectionString, queue: &str) -> Self {
+        let host = connection.host();
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let credential = match (connection.key_name(), connection.key(), connection.signature()) {
+            (Some(name), Some(key), _) => Credential::Key { name: name.to_owned(), key: key.clone() },
+            (_, _, signature) => Credential::Signature(signature.cloned().unwrap_or_default()),
+        };
+        Self {
+            authority: format!("{host}:{}", connection.amqp_port()),
+            plain: connection.is_development_emulator(),
+            credential,
+            queue: queue.to_owned(),
+        }
+    }
+
+    pub(super) async fn receiver(self: Arc<Self>) -> Result<(Client, ServiceBusReceiver), Fault> {
+        let mut client = Box::pin(self.client()).await?;
+        // No prefetch: with it, credit returns only on settlement, and messages whose locks ran out would starve the link.
+        let options = ServiceBusReceiverOptions::default();
+        match client.create_receiver_for_queue(self.queue.as_str(), options).await {
+            Ok(receiver) => Ok((client, receiver)),
+            Err(error) => Err(Fault::of("attach a receiver", &error)),
+        }
+    }
+
+    pub(super) async fn sender(self: Arc<Self>) -> Result<(Client, ServiceBusSender), Fault> {
+        let mut client = Box::pin(self.client()).await?;
+        match client.create_sender(self.queue.as_str(), ServiceBusSenderOptions::default()).await {
+            Ok(sender) => Ok((client, sender)),
+            Err(error) => Err(Fault::of("attach a sender", &error)),
+        }
+    }
+
+    async fn client(&self) -> Result<Client, Fault> {
+        let mut retry_options = ServiceBusRetryOptions::default();
+        let set = retry_options.set_max_retries(0).is_ok() && retry_options.set_try_timeout(TRY_TIMEOUT).is_ok();
+        if !set {
+            return Err(Fault::new(FailureKind::Internal, "the library refuses to do without retries"));
+        }
+        let options = ServiceBusClientOptions { retry_options, ..ServiceBusClientOptions::default() };
+        let authority = self.authority.as_str();
+        let client = match (&self.credential, self.plain) {
+            (Credential::Key { name, key }, plain) => {
+                let credential = AzureNamedKeyCredential::new(name.as_str(), key.expose_secret());
+                if plain {
+                    Box::pin(Client::unsecured().new_from_named_key_credential(authority, credential, options)).await
+                } else {
+                    Box::pin(Client::new_from_named_key_credential(authority, credential, options)).await
+                }
+            }
+            (Credential::Signature(token), plain) => {
+                let credential = AzureSasCredential::new(token.expose_secret());
+                if plain {
+                    Box::pin(Client::unsecured().new_from_sas_credential(authority, credential, options)).await
+                } else {
+                    Box::pin(Client::new_from_sas_credential(authority, credential, options)).await
+                }
+            }
+        };
+        client.map_err(|error| Fault::of(&format!("connect to {authority}"), &error))
+    }
+}

@@ -1,0 +1,327 @@
+//! The loop: receive as many messages as there are free hands, and let each be handled beside the others.
+//!
+//! It owns what is in hand, and it alone decides when to stop. A broken connection is no reason: it waits and tries
+//! again. How a message is handled and settled is in `delivery`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use servicebus::{ClientError, QueueClient, ReceivedMessage};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use workload::Backoff;
+
+use crate::delivery::{End, handle_and_settle};
+use crate::{Figures, Handler};
+
+/// How long one receive waits for a message. It can be given up at any time, so long costs nothing.
+const RECEIVE_WAIT: Duration = Duration::from_secs(30);
+/// How long the messages that were not finished in time may take to be given back.
+const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the client may take to give back what it holds and to close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How the loop works.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Messages handled at the same time, at least 1.
+    pub concurrency: usize,
+    /// How long messages in hand may take to be finished once it was told to stop.
+    pub drain_timeout: Duration,
+}
+
+/// The loop has come to its end.
+#[derive(Debug)]
+pub struct Stopped {
+    /// What it did.
+    pub figures: Figures,
+    /// Why, unless it was told to.
+    pub cause: Option<Failure>,
+}
+
+/// What ends the loop before it is told to.
+#[derive(Debug)]
+pub enum Failure {
+    /// The queue cannot be used, and waiting would not help.
+    Client(ClientError),
+    /// Readiness could not be announced.
+    Announce(anyhow::Error),
+}
+
+/// Receives, handles and settles until `shutdown` is cancelled or the queue turns out unusable. Then it receives no more,
+/// lets what is in hand be finished within the drain timeout, gives the rest back and closes the client.
+///
+/// `announce` is called once, when the queue was reached for the first time.
+pub async fn receive_and_settle(
+    client: Arc<dyn QueueClient>,
+    handler: Arc<dyn Handler>,
+    settings: Settings,
+    shutdown: CancellationToken,
+    announce: impl FnOnce() -> anyhow::Result<()>,
+) -> Stopped {
+    let mut hands = Hands::new(client.clone(), handler);
+    let cause = match reach(client.as_ref(), &shutdown).await {
+        Reached::Yes => match announce() {
+            Ok(()) => receive(client.as_ref(), &mut hands, settings.concurrency.max(1), &shutdown).await.err(),
+            Err(error) => Some(Failure::Announce(error)),
+        },
+        Reached::ToldToStop => None,
+        Reached::Never(error) => Some(Failure::Client(error)),
+    };
+    hands.drain(settings.drain_timeout).await;
+    match tokio::time::timeout(CLOSE_TIMEOUT, client.close()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "the client did not close cleanly"),
+        Err(_) => tracing::debug!("the client did not close in time"),
+    }
+    Stopped { figures: hands.figures, cause }
+}
+
+/// Whether the queue could be reached.
+enum Reached {
+    Yes,
+    ToldToStop,
+    Never(ClientError),
+}
+
+/// Makes sure that the queue is there and lets us in, by peeking at it. Waits for a broker that is not up yet.
+async fn reach(client: &dyn QueueClient, shutdown: &CancellationToken) -> Reached {
+    let mut outage = Outage::default();
+    loop {
+        let peeked = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Reached::ToldToStop,
+            peeked = client.peek(0, 1) => peeked,
+        };
+        let pause = match peeked {
+            Ok(_) => {
+                outage.over();
+                return Reached::Yes;
+            }
+            Err(error) if error.is_transient() => outage.goes_on(&error),
+            Err(error) => return Reached::Never(error),
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return Reached::ToldToStop,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Fills free hands until it is told to stop (`Ok`) or receiving fails for good.
+async fn receive(
+    client: &dyn QueueClient,
+    hands: &mut Hands,
+    concurrency: usize,
+    shutdown: &CancellationToken,
+) -> Result<(), Failure> {
+    let mut outage = Outage::default();
+    let mut not_before = Instant::now();
+    loop {
+        let free = concurrency.saturating_sub(hands.busy());
+        let receiving = async {
+            tokio::time::sleep_until(not_before).await;
+            client.receive(free, RECEIVE_WAIT).await
+        };
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(()),
+            () = hands.one_done(), if hands.busy() > 0 => {}
+            received = receiving, if free > 0 => match received {
+                Ok(messages) => {
+                    outage.over();
+                    for message in messages {
+                        hands.take(message);
+                    }
+                }
+                Err(error) if error.is_transient() => not_before = Instant::now() + outage.goes_on(&error),
+                Err(error) => return Err(Failure::Client(error)),
+            },
+        }
+    }
+}
+
+/// A time without a connection: pauses between tries, and one log line for it however long it lasts.
+struct Outage {
+    backoff: Backoff,
+}
+
+impl Default for Outage {
+    fn default() -> Self {
+        Self { backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)) }
+    }
+}
+
+impl Outage {
+    /// Another failure; returns how long to wait.
+    fn goes_on(&mut self, error: &ClientError) -> Duration {
+        if self.backoff.failures() == 0 {
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            tracing::warn!(%error, cause, "cannot receive; trying again until it works");
+        }
+        self.backoff.after_failure(rand::random())
+    }
+
+    /// A success.
+    fn over(&mut self) {
+        if self.backoff.failures() > 0 {
+            tracing::info!(tries = self.backoff.failures(), "receiving again");
+            self.backoff.reset();
+        }
+    }
+}
+
+/// The messages in hand, each in a task of its own.
+struct Hands {
+    client: Arc<dyn QueueClient>,
+    handler: Arc<dyn Handler>,
+    tasks: JoinSet<End>,
+    hurry: CancellationToken,
+    figures: Figures,
+}
+
+impl Hands {
+    fn new(client: Arc<dyn QueueClient>, handler: Arc<dyn Handler>) -> Self {
+        let (tasks, hurry, figures) = (JoinSet::new(), CancellationToken::new(), Figures::default());
+        Self { client, handler, tasks, hurry, figures }
+    }
+
+    fn busy(&self) -> usize {
+        self.tasks.len()
+    }
+
+    fn take(&mut self, message: ReceivedMessage) {
+        let (client, handler, hurry) = (self.client.clone(), self.handler.clone(), self.hurry.clone());
+        self.tasks.spawn(async move { handle_and_settle(client.as_ref(), handler.as_ref(), message, &hurry).await });
+    }
+
+    /// Waits until one message is through; at once when there is none.
+    async fn one_done(&mut self) {
+        match self.tasks.join_next().await {
+            None => {}
+            Some(Ok(end)) => self.figures.count(end),
+            // The handler's panics are caught, so this is one of the client or our own. Nothing was settled.
+            Some(Err(error)) => {
+                tracing::error!(%error, "a message was dropped by a panic; it comes again when its lock has run out");
+                self.figures.count(End::LostLock);
+            }
+        }
+    }
+
+    /// Lets what is in hand be finished, and has it given back when that takes too long.
+    async fn drain(&mut self, timeout: Duration) {
+        if self.busy() > 0 {
+            tracing::info!(in_hand = self.busy(), timeout_seconds = timeout.as_secs_f64(), "finishing what is in hand");
+        }
+        if self.all_done_within(timeout).await {
+            return;
+        }
+        let unfinished = self.busy();
+        self.hurry.cancel();
+        if self.all_done_within(GIVE_BACK_TIMEOUT).await {
+            tracing::warn!(unfinished, "the drain timeout is over; what was not finished was given back");
+            return;
+        }
+        let left = self.busy();
+        tracing::warn!(
+            unfinished,
+            left,
+            "the drain timeout is over; messages left come again when their locks run out"
+        );
+        self.tasks.abort_all();
+        for _ in 0..left {
+            self.figures.count(End::LostLock);
+        }
+    }
+
+    async fn all_done_within(&mut self, timeout: Duration) -> bool {
+        let all = async {
+            while self.busy() > 0 {
+                self.one_done().await;
+            }
+        };
+        tokio::time::timeout(timeout, all).await.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use servicebus::FailureKind;
+
+    use super::*;
+    use crate::Outcome;
+    use crate::fake::{Asked, Fake, Says, message};
+
+    const SETTINGS: Settings = Settings { concurrency: 2, drain_timeout: Duration::from_secs(10) };
+
+    async fn stopped(fake: &Arc<Fake>, work: Duration, shutdown_after: Duration) -> Stopped {
+        let shutdown = CancellationToken::new();
+        let handler = Arc::new(Says(Outcome::Complete, work));
+        let working = receive_and_settle(fake.clone(), handler, SETTINGS, shutdown.clone(), || Ok(()));
+        let stopping = async {
+            tokio::time::sleep(shutdown_after).await;
+            shutdown.cancel();
+        };
+        tokio::join!(working, stopping).0
+    }
+
+    fn fill(fake: &Fake, count: usize) {
+        let messages = (0..count).map(|_| message("{}", Duration::from_mins(5)));
+        fake.messages.lock().expect("no panic before").extend(messages);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_as_many_messages_are_in_hand_as_may_be() {
+        let fake = Arc::new(Fake::default());
+        fill(&fake, 100);
+        let stopped = stopped(&fake, Duration::from_secs(1), Duration::from_millis(4_500)).await;
+        assert!(stopped.cause.is_none());
+        assert_eq!(stopped.figures, Figures { handled: 10, ..Figures::default() }, "two at a time, five rounds begun");
+        assert_eq!(fake.messages.lock().expect("no panic before").len(), 90, "the rest was never received");
+        assert_eq!(fake.asked().last(), Some(&Asked::Close));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_finished_in_time_is_given_back() {
+        let fake = Arc::new(Fake::default());
+        fill(&fake, 2);
+        let stopped = stopped(&fake, Duration::from_hours(1), Duration::from_secs(1)).await;
+        assert_eq!(stopped.figures, Figures { abandoned: 2, ..Figures::default() });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_is_waited_out() {
+        let fake = Arc::new(Fake::default());
+        *fake.peek_failures.lock().expect("no panic before") = [FailureKind::ConnectionLost; 5].into();
+        *fake.receive_failures.lock().expect("no panic before") = [FailureKind::Timeout; 5].into();
+        fill(&fake, 3);
+        let stopped = stopped(&fake, Duration::ZERO, Duration::from_mins(2)).await;
+        assert!(stopped.cause.is_none());
+        assert_eq!(stopped.figures.handled, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_that_stays_ends_the_loop_after_what_is_in_hand() {
+        let fake = Arc::new(Fake::default());
+        fill(&fake, 1);
+        let failing = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            fake.receive_failures.lock().expect("no panic before").push_back(FailureKind::NotFound);
+        };
+        // The receive that waits for a second message comes back after its wait, and the next one fails.
+        let (stopped, ()) = tokio::join!(stopped(&fake, Duration::from_secs(35), Duration::from_hours(1)), failing);
+        assert!(matches!(stopped.cause, Some(Failure::Client(error)) if error.kind == FailureKind::NotFound));
+        assert_eq!(stopped.figures, Figures { handled: 1, ..Figures::default() });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_that_cannot_be_used_is_never_announced() {
+        let fake = Arc::new(Fake::default());
+        fake.peek_failures.lock().expect("no panic before").push_back(FailureKind::Unauthorized);
+        let handler = Arc::new(Says(Outcome::Complete, Duration::ZERO));
+        let announce = || anyhow::bail!("must not be called");
+        let stopped = receive_and_settle(fake, handler, SETTINGS, CancellationToken::new(), announce).await;
+        assert!(matches!(stopped.cause, Some(Failure::Client(error)) if error.kind == FailureKind::Unauthorized));
+    }
+}
