@@ -1,3 +1,41 @@
-//! A small local Service Bus: AMQP 1.0 and the HTTP administration API on one port.
+//! A small local Service Bus: AMQP 1.0 and the HTTP administration API on one port, everything in memory.
+//!
+//! The story: [`server`] accepts sockets and tells protocols apart ([`sniff`]); a [`peer`] speaks AMQP, [`admin`] speaks
+//! HTTP; both turn what clients want into events of the pure [`state`], which the [`hub`] owns. What is not supported is
+//! refused in Service Bus's words; nothing is pretended.
 
+mod access;
+mod address;
+mod admin;
+mod args;
+mod content;
+mod durations;
+mod hub;
+mod options;
+mod peer;
+mod server;
+mod sniff;
 pub mod state;
+
+pub use access::{EMULATOR_KEY, EMULATOR_KEY_NAME, KeyError, SharedAccessKey};
+pub use args::{Args, Secret};
+pub use options::{Options, QueueOptions};
+pub use server::{Broker, StartError};
+
+use std::process::ExitCode;
+
+use tokio_util::sync::CancellationToken;
+
+/// Runs the broker until `shutdown`: prints the ready line once it serves, closes its connections at the end.
+pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
+    let (options, ready_file) = args.into_options()?;
+    let broker = Broker::start(options).await?;
+    let ready = runtime::Ready {
+        listen: broker.addresses().to_vec(),
+        connection_string: Some(broker.connection_string().to_owned()),
+    };
+    runtime::announce(&ready, ready_file.as_deref())?;
+    shutdown.cancelled().await;
+    broker.shutdown().await;
+    Ok(ExitCode::SUCCESS)
+}

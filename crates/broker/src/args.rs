@@ -1,0 +1,250 @@
+//! The command line, and its reading into checked [`Options`]. Nothing is opened before all of it is valid.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+use std::{convert::Infallible, fmt};
+
+use anyhow::{Context as _, bail};
+use runtime::LogArgs;
+
+use crate::access::SharedAccessKey;
+use crate::durations;
+use crate::options::{Options, QueueOptions};
+
+/// A small local Service Bus: AMQP 1.0 and the HTTP administration API on one port.
+///
+/// Official SDKs reach it with `Endpoint=sb://127.0.0.1:PORT;…;UseDevelopmentEmulator=true;`. It keeps everything in
+/// memory. When it serves, it prints one line of JSON with its addresses and connection string on stdout.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// Address to listen on, repeatable; port 0 picks a free port. Each speaks AMQP and HTTP alike
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5672")]
+    pub listen: Vec<SocketAddr>,
+    /// Queue to create at the start, repeatable; options as in `orders,lock-duration=10s,max-delivery-count=3`
+    #[arg(long, value_name = "NAME")]
+    pub queue: Vec<String>,
+    /// Lock duration of queues that do not say otherwise: 1s to 5m
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = lock_duration)]
+    pub lock_duration: Duration,
+    /// Deliveries after which a message is dead-lettered, for queues that do not say otherwise
+    #[arg(long, value_name = "COUNT", default_value = "10", value_parser = clap::value_parser!(u32).range(1..=2000))]
+    pub max_delivery_count: u32,
+    /// Write the ready line to this file too, atomically
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+    /// Shared access key that clients may sign with, repeatable; without any, the emulator's well-known key
+    #[arg(long, value_name = "NAME=KEY", env = "BROKER_SHARED_ACCESS_KEY", hide_env_values = true)]
+    pub shared_access_key: Vec<Secret>,
+    /// File with shared access keys, one NAME=KEY a line; empty lines and lines with # are skipped
+    #[arg(long, value_name = "FILE")]
+    pub shared_access_key_file: Option<PathBuf>,
+    /// Let every JSON web token pass, unchecked. Without it only shared access signatures are accepted
+    #[arg(long)]
+    pub accept_any_jwt: bool,
+    /// Wait this long before acknowledging a message sent; 2 keeps the Rust crate azservicebus 0.25 from losing
+    /// acknowledgements
+    #[arg(long, value_name = "MILLISECONDS", default_value = "0", value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    pub acknowledge_delay_ms: u64,
+    /// Connections served at the same time; more are closed at once
+    #[arg(long, value_name = "COUNT", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    pub max_connections: u32,
+    /// Logs.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+impl Args {
+    /// Checks what clap could not and reads the key file.
+    pub(crate) fn into_options(self) -> anyhow::Result<(Options, Option<PathBuf>)> {
+        let Self {
+            listen,
+            queue,
+            lock_duration,
+            max_delivery_count,
+            ready_file,
+            shared_access_key,
+            shared_access_key_file,
+            accept_any_jwt,
+            acknowledge_delay_ms,
+            max_connections,
+            log: _,
+        } = self;
+        let mut keys = Vec::new();
+        for text in &shared_access_key {
+            keys.push(text.0.parse::<SharedAccessKey>().context("read --shared-access-key")?);
+        }
+        if let Some(path) = &shared_access_key_file {
+            keys.extend(keys_in_file(path)?);
+        }
+        if keys.is_empty() {
+            keys.push(SharedAccessKey::emulator());
+        }
+        let mut queues: Vec<QueueOptions> = Vec::new();
+        for text in &queue {
+            let options = queue_options(text, lock_duration, max_delivery_count)
+                .with_context(|| format!("read --queue {text:?}"))?;
+            if queues.iter().any(|other| other.name.eq_ignore_ascii_case(&options.name)) {
+                bail!("--queue {text:?}: this queue is named twice (letter case does not distinguish queues)");
+            }
+            queues.push(options);
+        }
+        let options = Options {
+            listen,
+            queues,
+            keys,
+            accept_any_jwt,
+            acknowledge_delay: Duration::from_millis(acknowledge_delay_ms),
+            max_connections: max_connections as usize,
+        };
+        Ok((options, ready_file))
+    }
+}
+
+/// A text from the command line that must not be printed.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl FromStr for Secret {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("***")
+    }
+}
+
+/// The range: Azure's maximum is five minutes; its minimum of five seconds is lowered for tests.
+fn lock_duration(text: &str) -> Result<Duration, String> {
+    let duration = durations::parse_flag(text).map_err(|error| error.to_string())?;
+    if (Duration::from_secs(1)..=Duration::from_mins(5)).contains(&duration) {
+        Ok(duration)
+    } else {
+        Err("a lock duration is 1s to 5m".to_owned())
+    }
+}
+
+fn queue_options(text: &str, lock_duration: Duration, max_delivery_count: u32) -> anyhow::Result<QueueOptions> {
+    let mut parts = text.split(',');
+    let name = parts.next().unwrap_or_default().trim();
+    let mut options = QueueOptions { lock_duration, max_delivery_count, ..QueueOptions::new(name) };
+    for part in parts {
+        let (key, value) = part.split_once('=').with_context(|| format!("option {part:?} is not KEY=VALUE"))?;
+        match key.trim() {
+            "lock-duration" => {
+                options.lock_duration =
+                    self::lock_duration(value.trim()).map_err(anyhow::Error::msg).with_context(|| part.to_owned())?;
+            }
+            "max-delivery-count" => {
+                options.max_delivery_count = value
+                    .trim()
+                    .parse()
+                    .ok()
+                    .filter(|count| (1..=2000).contains(count))
+                    .with_context(|| format!("{part}: a max delivery count is 1 to 2000"))?;
+            }
+            _ => bail!("option {key:?} is not known; known are lock-duration and max-delivery-count"),
+        }
+    }
+    Ok(options)
+}
+
+fn keys_in_file(path: &Path) -> anyhow::Result<Vec<SharedAccessKey>> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("read --shared-access-key-file {}", path.display()))?;
+    let mut keys = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if !line.is_empty() && !line.starts_with('#') {
+            let key = line.parse().with_context(|| format!("{} line {}", path.display(), index + 1))?;
+            keys.push(key);
+        }
+    }
+    if keys.is_empty() {
+        bail!("--shared-access-key-file {} holds no key; write one NAME=KEY a line", path.display());
+    }
+    Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(words: &[&str]) -> anyhow::Result<Options> {
+        let cli = Cli::try_parse_from(std::iter::once(&"broker").chain(words))?;
+        Ok(cli.args.into_options()?.0)
+    }
+
+    #[test]
+    fn the_defaults_serve_the_well_known_connection_string() {
+        let options = parse(&[]).expect("valid");
+        assert_eq!(options.listen, ["127.0.0.1:5672".parse().expect("an address")]);
+        assert_eq!(options.keys, [SharedAccessKey::emulator()]);
+        assert!(options.queues.is_empty());
+    }
+
+    #[test]
+    fn queues_take_options() {
+        let options = parse(&[
+            "--queue",
+            "a/b",
+            "--queue",
+            "c,lock-duration=2s,max-delivery-count=3",
+            "--lock-duration",
+            "PT30S",
+        ])
+        .expect("valid");
+        let [first, second] = options.queues.as_slice() else { panic!("two queues") };
+        assert_eq!(
+            (first.name.as_str(), first.lock_duration, first.max_delivery_count),
+            ("a/b", Duration::from_secs(30), 10)
+        );
+        assert_eq!(
+            (second.name.as_str(), second.lock_duration, second.max_delivery_count),
+            ("c", Duration::from_secs(2), 3)
+        );
+    }
+
+    #[test]
+    fn errors_name_the_flag_the_value_and_what_is_allowed() {
+        for (words, wanted) in [
+            (vec!["--lock-duration", "9m"], "1s to 5m"),
+            (vec!["--queue", "q,lock-duration=1d"], "PT30S"),
+            (vec!["--queue", "q,colour=red"], "known are lock-duration and max-delivery-count"),
+            (vec!["--queue", "q", "--queue", "Q"], "named twice"),
+            (vec!["--max-delivery-count", "0"], "1..=2000"),
+            (vec!["--shared-access-key-file", "/nonexistent/keys"], "/nonexistent/keys"),
+        ] {
+            let error = format!("{:#}", parse(&words).expect_err("must be refused"));
+            assert!(error.contains(wanted), "{words:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_bad_key_is_not_repeated() {
+        let error = format!("{:#}", parse(&["--shared-access-key", "s3cret"]).expect_err("no equals sign"));
+        assert!(error.contains("NAME=KEY") && !error.contains("s3cret"), "{error}");
+    }
+
+    #[test]
+    fn keys_come_from_a_file() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), "# keys\n\none=first\ntwo = second=\n").expect("written");
+        let path = file.path().to_str().expect("utf-8");
+        let options = parse(&["--shared-access-key-file", path]).expect("valid");
+        assert_eq!(options.keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>(), ["one", "two"]);
+    }
+}

@@ -1,0 +1,54 @@
+//! What a broker is started with; built from the command line or, in tests, by hand.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::access::SharedAccessKey;
+
+/// What a broker is started with. `Options::default()` listens on a free port of 127.0.0.1 and has no queues.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where to listen; port 0 picks a free port.
+    pub listen: Vec<SocketAddr>,
+    /// Queues that exist from the start.
+    pub queues: Vec<QueueOptions>,
+    /// Keys that clients may sign with.
+    pub keys: Vec<SharedAccessKey>,
+    /// Whether JSON web tokens pass unchecked.
+    pub accept_any_jwt: bool,
+    /// How long to wait before a message sent is acknowledged.
+    pub acknowledge_delay: Duration,
+    /// Connections served at the same time, at least 1.
+    pub max_connections: usize,
+}
+
+/// A queue that exists from the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueOptions {
+    /// 1 to 260 letters, digits, `.`, `-`, `_` and inner `/`.
+    pub name: String,
+    /// How long a message stays locked.
+    pub lock_duration: Duration,
+    /// Deliveries after which a message is dead-lettered, at least 1.
+    pub max_delivery_count: u32,
+}
+
+impl QueueOptions {
+    /// A queue with Service Bus's defaults: a lock of one minute, ten deliveries.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), lock_duration: Duration::from_mins(1), max_delivery_count: 10 }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+            queues: Vec::new(),
+            keys: vec![SharedAccessKey::emulator()],
+            accept_any_jwt: false,
+            acknowledge_delay: Duration::ZERO,
+            max_connections: 1_000,
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! One AMQP connection: its socket, its protocol engine, its links.
+//!
+//! A peer is one task. It owns the [`amqp::Connection`] and turns the engine's events into events of the state, the
+//! hub's pushes into deliveries. Back-pressure: while much is waiting to be written it neither reads, nor handles
+//! events, nor takes deliveries, and it grants the state only the credit that it is about to use, so that messages are
+//! locked when they can be delivered and not before. Locks outlive the connection; only what was never written to it is
+//! given back when it ends.
+
+mod management;
+mod permits;
+mod receiving;
+mod refusals;
+mod requests;
+mod sending;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use amqp::{AmqpError, Attach, Connection, DeliveryId, DeliveryState, Event, Limits, LinkId, Role, SessionId};
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::access::Access;
+use crate::address::{Node, scope_of};
+use crate::hub::{Hub, PeerId, Push};
+use crate::state::{Address, EntityName, ReceiverId};
+use permits::Permits;
+use receiving::Receiving;
+use requests::{Replies, RequestNode};
+
+/// The largest message or batch, in bytes: that of a Service Bus entity of the standard tier.
+const MAX_MESSAGE_BYTES: u64 = 262_144;
+/// With this many bytes waiting to be written, nothing more is read or produced.
+const HIGH_WATER: usize = 512 * 1024;
+const READ_BYTES: usize = 16 * 1024;
+/// How long the last bytes may take to leave when the connection has ended.
+const LINGER: Duration = Duration::from_secs(3);
+/// Deliveries a client may send on a link before it gets new credit; renewed when half is used.
+const SENDER_CREDIT: u32 = 500;
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct PeerSettings {
+    pub(crate) access: Arc<Access>,
+    /// How long to wait before a message sent is acknowledged.
+    pub(crate) acknowledge_delay: Duration,
+}
+
+/// Speaks AMQP over one socket until either side ends it.
+pub(crate) async fn serve(
+    mut read: impl AsyncRead + Unpin,
+    mut write: impl AsyncWrite + Unpin,
+    hub: Arc<Hub>,
+    settings: Arc<PeerSettings>,
+    stop: CancellationToken,
+) {
+    let mut peer = Peer::new(hub, settings);
+    let mut input = BytesMut::new();
+    let mut is_stopping = false;
+    let mut linger: Option<Instant> = None;
+    loop {
+        peer.work();
+        if peer.engine.is_closed() {
+            let until = *linger.get_or_insert_with(|| Instant::now() + LINGER);
+            if peer.output.is_empty() || Instant::now() >= until {
+                break;
+            }
+        }
+        input.reserve(READ_BYTES);
+        let may_work = peer.backlog() < HIGH_WATER;
+        let wake = linger.or_else(|| peer.next_wake());
+        tokio::select! {
+            result = read.read_buf(&mut input), if may_work && linger.is_none() => match result {
+                Ok(0) => break,
+                Ok(_) => {
+                    peer.engine.receive(&input, Instant::now());
+                    input.clear();
+                }
+                Err(error) => {
+                    log_broken(&error);
+                    break;
+                }
+            },
+            result = write.write_buf(&mut peer.output), if !peer.output.is_empty() => if let Err(error) = result {
+                log_broken(&error);
+                break;
+            },
+            Some(push) = peer.pushes.recv(), if may_work => peer.inbox.push_back(push),
+            () = sleep_until(wake) => {}
+            () = stop.cancelled(), if !is_stopping => {
+                is_stopping = true;
+                let error = AmqpError::new("amqp:connection:forced", "the broker is shutting down");
+                peer.engine.close(Some(error), Instant::now());
+            }
+        }
+    }
+    // A peer that does not read its last bytes does not matter any more.
+    let _ = tokio::time::timeout(LINGER, write.shutdown()).await;
+}
+
+fn log_broken(error: &io::Error) {
+    tracing::debug!(%error, "the connection broke");
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A connection and everything on it.
+struct Peer {
+    engine: Connection,
+    hub: Arc<Hub>,
+    settings: Arc<PeerSettings>,
+    id: PeerId,
+    links: HashMap<LinkId, Link>,
+    receivers: HashMap<ReceiverId, LinkId>,
+    permits: Permits,
+    /// Acknowledgements that wait for their time, earliest first.
+    delayed: VecDeque<Acknowledgement>,
+    /// Links whose credit may have to be told to the state anew.
+    stale_credit: HashSet<LinkId>,
+    /// For the hub, to send to `pushes`.
+    push_sender: mpsc::UnboundedSender<Push>,
+    pushes: mpsc::UnboundedReceiver<Push>,
+    /// Pushes taken out of the channel and not handled yet; older than those in it.
+    inbox: VecDeque<Push>,
+    /// What the engine wrote and the socket has not taken yet.
+    output: BytesMut,
+    /// Makes delivery tags of replies unique.
+    next_tag: u64,
+}
+
+struct Link {
+    session: SessionId,
+    name: String,
+    /// What a token must cover for this link to live; `None` for the token node itself.
+    scope: Option<String>,
+    kind: LinkKind,
+}
+
+enum LinkKind {
+    /// The client sends messages.
+    Sending(EntityName),
+    /// The client receives messages.
+    Receiving(Receiving),
+    /// The client sends requests to a node.
+    Requests(RequestNode),
+    /// The client receives a node's replies.
+    Replies(Replies),
+}
+
+struct Acknowledgement {
+    due: Instant,
+    link: LinkId,
+    delivery: DeliveryId,
+    state: DeliveryState,
+}
+
+impl Peer {
+    fn new(hub: Arc<Hub>, settings: Arc<PeerSettings>) -> Self {
+        let mut config = amqp::Config::server("broker");
+        config.limits = Limits { max_message_bytes: MAX_MESSAGE_BYTES as usize, ..config.limits };
+        let (push_sender, pushes) = mpsc::unbounded_channel();
+        let id = hub.join(push_sender.clone());
+        Self {
+            engine: Connection::new(config, Instant::now()),
+            hub,
+            settings,
+            id,
+            links: HashMap::new(),
+            receivers: HashMap::new(),
+            permits: Permits::default(),
+            delayed: VecDeque::new(),
+            stale_credit: HashSet::new(),
+            push_sender,
+            pushes,
+            inbox: VecDeque::new(),
+            output: BytesMut::new(),
+            next_tag: 0,
+        }
+    }
+
+    /// Bytes waiting to be written.
+    fn backlog(&self) -> usize {
+        self.output.len() + self.engine.output_len()
+    }
+
+    /// Does everything that can be done now. Returns with all bytes to write in `output`.
+    fn work(&mut self) {
+        let now = Instant::now();
+        if self.engine.next_deadline().is_some_and(|at| at <= now) {
+            self.engine.on_deadline(now);
+        }
+        self.acknowledge_due(now);
+        self.end_links_without_permit();
+        while self.backlog() < HIGH_WATER {
+            if let Some(event) = self.engine.next_event() {
+                self.on_event(event);
+            } else if let Some(push) = self.next_push() {
+                self.on_push(push);
+            } else {
+                break;
+            }
+        }
+        if self.backlog() < HIGH_WATER {
+            for link in std::mem::take(&mut self.stale_credit) {
+                self.grant(link);
+            }
+        }
+        let fresh = self.engine.take_output();
+        if self.output.is_empty() {
+            self.output = fresh;
+        } else {
+            self.output.extend_from_slice(&fresh);
+        }
+    }
+
+    /// When there is something to do even if nothing comes.
+    fn next_wake(&self) -> Option<Instant> {
+        let acknowledgement = self.delayed.front().map(|next| next.due);
+        // Token expiry is wall-clock time; a millisecond more, so that it has passed when we wake.
+        let expiry = self.permits.next_expiry().map(|at| {
+            let left = at.duration_since(SystemTime::now()).unwrap_or_default();
+            Instant::now() + left.min(Duration::from_hours(1)) + Duration::from_millis(1)
+        });
+        [self.engine.next_deadline(), acknowledgement, expiry].into_iter().flatten().min()
+    }
+
+    fn next_push(&mut self) -> Option<Push> {
+        self.inbox.pop_front().or_else(|| self.pushes.try_recv().ok())
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Opened => {
+                let container = self.engine.peer().map(|open| open.container_id.clone()).unwrap_or_default();
+                tracing::debug!(container, "AMQP connection opened");
+            }
+            Event::Attach { link, session, attach } => self.on_attach(link, session, &attach),
+            Event::Credit { link, drain } => self.on_credit(link, drain),
+            Event::Delivery { link, delivery } => match self.links.get(&link).map(|link| &link.kind) {
+                Some(LinkKind::Sending(_)) => self.on_message(link, delivery),
+                Some(LinkKind::Requests(_)) => self.on_request(link, &delivery),
+                _ => {}
+            },
+            Event::Oversized { link, id, settled } => self.on_oversized(link, id, settled),
+            Event::Disposition { link, id, state, settled } => self.on_disposition(link, id, state, settled),
+            Event::Detached { link, .. } => self.forget_link(link),
+            // Sessions need nothing of their own here; we ask for no links and drain none.
+            Event::Ended { .. } | Event::Attached { .. } | Event::Drained { .. } => {}
+            Event::Closed { error: Some(error) } => tracing::debug!(%error, "AMQP connection closed"),
+            Event::Closed { error: None } => tracing::debug!("AMQP connection closed"),
+        }
+    }
+
+    fn on_push(&mut self, push: Push) {
+        match push {
+            Push::Deliver { receiver, delivery } => self.on_delivery(receiver, delivery),
+            Push::Drained { receiver } => self.on_drained(receiver),
+            Push::Detach { receiver, reason } => {
+                if let Some(link) = self.receivers.get(&receiver).copied() {
+                    self.end_link(link, refusals::error(&reason, &self.host()));
+                }
+            }
+            Push::QueueDeleted { name } => {
+                let belongs = |link: &Link| match &link.kind {
+                    LinkKind::Sending(queue) => *queue == name,
+                    LinkKind::Requests(RequestNode::Management(address)) => address.queue == name,
+                    LinkKind::Replies(replies) => replies.node.queue() == Some(&name),
+                    _ => false,
+                };
+                let links: Vec<LinkId> =
+                    self.links.iter().filter(|(_, link)| belongs(link)).map(|(id, _)| *id).collect();
+                for link in links {
+                    self.end_link(link, refusals::not_found(&self.host(), name.as_str()));
+                }
+            }
+        }
+    }
+
+    fn on_attach(&mut self, link: LinkId, session: SessionId, attach: &Attach) {
+        if let Err(error) = self.open_link(link, session, attach) {
+            tracing::info!(link = attach.name, %error, "link refused");
+            let _ = self.engine.refuse(link, error);
+        }
+    }
+
+    /// Accepts a link or says why not.
+    fn open_link(&mut self, link: LinkId, session: SessionId, attach: &Attach) -> Result<(), AmqpError> {
+        if attach.coordinator {
+            return Err(AmqpError::new("amqp:not-implemented", "transactions are not supported by this broker"));
+        }
+        let address = match attach.role {
+            Role::Sender => attach.target.as_ref().and_then(|target| target.address.as_deref()),
+            Role::Receiver => attach.source.as_ref().and_then(|source| source.address.as_deref()),
+        };
+        let address = address.ok_or_else(|| AmqpError::new("amqp:invalid-field", "the link names no address"))?;
+        let node = Node::parse(address);
+        let scope = if node == Node::Tokens { None } else { Some(self.check_permit(address)?) };
+        let node = match node {
+            Node::Tokens => RequestNode::Tokens,
+            Node::Management(address) => {
+                self.check_exists(&address)?;
+                RequestNode::Management(address)
+            }
+            Node::Entity(address) => {
+                let scope = scope.unwrap_or_default();
+                return match attach.role {
+                    Role::Sender => self.open_sending(link, session, attach, address, scope),
+                    Role::Receiver => self.open_receiving(link, session, attach, address, scope),
+                };
+            }
+            Node::Unsupported(kind) => {
+                return Err(AmqpError::new("amqp:not-implemented", format!("{kind} are not supported by this broker")));
+            }
+            Node::Nameless => return Err(refusals::not_found(&self.host(), address)),
+        };
+        let kind = match attach.role {
+            Role::Sender => LinkKind::Requests(node),
+            Role::Receiver => LinkKind::Replies(Replies::new(node, attach)),
+        };
+        self.accept(link, session, attach, kind, scope);
+        if attach.role == Role::Sender {
+            let _ = self.engine.set_credit(link, SENDER_CREDIT);
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, link: LinkId, session: SessionId, attach: &Attach, kind: LinkKind, scope: Option<String>) {
+        let mut reply = attach.reply();
+        reply.max_message_size = Some(MAX_MESSAGE_BYTES);
+        if let (LinkKind::Sending(_), Some(properties)) = (&kind, &mut reply.properties) {
+            let key = amqp::Value::symbol("com.microsoft:max-message-batch-size");
+            properties.insert(key, MAX_MESSAGE_BYTES);
+        }
+        self.links.insert(link, Link { session, name: attach.name.clone(), scope, kind });
+        if self.engine.accept(link, reply).is_err() {
+            self.forget_link(link);
+        }
+    }
+
+    /// The scope that a token must cover for links to this address; an error if no valid token does.
+    fn check_permit(&self, address: &str) -> Result<String, AmqpError> {
+        let scope = scope_of(address);
+        let scope = scope.strip_suffix("/$management").unwrap_or(&scope).to_owned();
+        if self.permits.allow(&scope, SystemTime::now()) {
+            return Ok(scope);
+        }
+        let text = format!(
+            "Unauthorized access. A valid token that covers the resource is required; put one to $cbs first. Resource:'sb://{}/{scope}'",
+            self.host()
+        );
+        Err(AmqpError::new("amqp:unauthorized-access", refusals::tracked(&text)))
+    }
+
+    fn check_exists(&self, address: &Address) -> Result<(), AmqpError> {
+        match self.hub.describe(&address.queue) {
+            Some(_) => Ok(()),
+            None => Err(refusals::not_found(&self.host(), &address.to_string())),
+        }
+    }
+
+    /// Detaches the links whose token has run out.
+    fn end_links_without_permit(&mut self) {
+        let now = SystemTime::now();
+        if !self.permits.expire(now) {
+            return;
+        }
+        let uncovered = |link: &Link| link.scope.as_ref().is_some_and(|scope| !self.permits.allow(scope, now));
+        let links: Vec<LinkId> = self.links.iter().filter(|(_, link)| uncovered(link)).map(|(id, _)| *id).collect();
+        for link in links {
+            let text = refusals::tracked("ExpiredToken: the token of this link has expired.");
+            self.end_link(link, AmqpError::new("amqp:unauthorized-access", text));
+        }
+    }
+
+    /// Closes a link from our side.
+    fn end_link(&mut self, link: LinkId, error: AmqpError) {
+        tracing::debug!(%error, "link closed by the broker");
+        self.forget_link(link);
+        let _ = self.engine.detach(link, Some(error));
+    }
+
+    /// Drops what is kept for a link that is gone; harmless for one that is not known.
+    fn forget_link(&mut self, link: LinkId) {
+        self.stale_credit.remove(&link);
+        self.delayed.retain(|acknowledgement| acknowledgement.link != link);
+        let Some(Link { kind: LinkKind::Receiving(receiving), .. }) = self.links.remove(&link) else { return };
+        self.receivers.remove(&receiving.id);
+        self.hub.unsubscribe(receiving.id);
+        // From here on the hub sends nothing more for this receiver; what it has sent is in the channel.
+        while let Ok(push) = self.pushes.try_recv() {
+            self.inbox.push_back(push);
+        }
+        let mut undelivered: Vec<_> = receiving.pending.into();
+        for push in std::mem::take(&mut self.inbox) {
+            match push {
+                Push::Deliver { receiver, delivery } if receiver == receiving.id => undelivered.push(delivery),
+                Push::Drained { receiver } | Push::Detach { receiver, .. } if receiver == receiving.id => {}
+                other => self.inbox.push_back(other),
+            }
+        }
+        for delivery in &undelivered {
+            self.hub.release(&receiving.address, delivery);
+        }
+    }
+
+    /// Tells the client the outcome of what it sent, now or after the configured delay.
+    fn acknowledge(&mut self, link: LinkId, delivery: DeliveryId, state: DeliveryState) {
+        let delay = self.settings.acknowledge_delay;
+        if delay.is_zero() {
+            let _ = self.engine.settle(link, delivery, state, true);
+        } else {
+            self.delayed.push_back(Acknowledgement { due: Instant::now() + delay, link, delivery, state });
+        }
+    }
+
+    fn acknowledge_due(&mut self, now: Instant) {
+        while let Some(next) = self.delayed.pop_front_if(|next| next.due <= now) {
+            let _ = self.engine.settle(next.link, next.delivery, next.state, true);
+        }
+    }
+
+    /// Grants new credit on a link on which the client sends, once half of it is used.
+    fn replenish(&mut self, link: LinkId) {
+        if self.engine.credit(link) <= SENDER_CREDIT / 2 {
+            let _ = self.engine.set_credit(link, SENDER_CREDIT);
+        }
+    }
+
+    /// The host name the client asked for, for texts that name an entity.
+    fn host(&self) -> String {
+        self.engine.peer().and_then(|open| open.hostname.clone()).unwrap_or_else(|| "localhost".to_owned())
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.hub.leave(self.id);
+        let links: Vec<LinkId> = self.links.keys().copied().collect();
+        for link in links {
+            self.forget_link(link);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What a refusal of the state is called on the wire: AMQP condition, management status, and a text like the service's.
+
+use amqp::AmqpError;
+use uuid::Uuid;
+
+use crate::hub::now;
+use crate::state::Refusal;
+
+/// The AMQP error for a refusal. `host` is the name the client knows us by.
+pub(super) fn error(refusal: &Refusal, host: &str) -> AmqpError {
+    match refusal {
+        Refusal::NotFound { name } => not_found(host, name.as_str()),
+        other => AmqpError::new(condition(other), tracked(&text(other))),
+    }
+}
+
+/// The entity that a link or request names does not exist. JavaScript looks for these words.
+pub(super) fn not_found(host: &str, entity: &str) -> AmqpError {
+    let entity: String = entity.chars().take(300).collect();
+    let text = format!("The messaging entity 'sb://{host}/{entity}' could not be found.");
+    AmqpError::new("amqp:not-found", tracked(&text))
+}
+
+/// The condition for a refusal.
+pub(super) fn condition(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::NotFound { .. } => "amqp:not-found",
+        Refusal::EntityDisabled { .. } => "com.microsoft:entity-disabled",
+        Refusal::QuotaExceeded { .. } | Refusal::TooManyQueues { .. } => "amqp:resource-limit-exceeded",
+        Refusal::LockLost => "com.microsoft:message-lock-lost",
+        Refusal::AlreadyDeadLettered => "amqp:not-allowed",
+        Refusal::MessageNotFound { .. } => "com.microsoft:message-not-found",
+        Refusal::AlreadyExists { .. } => "com.microsoft:entity-already-exists",
+        Refusal::ReceiverExists { .. } => "amqp:internal-error",
+    }
+}
+
+/// The status of a management reply for a refusal.
+pub(super) fn status(refusal: &Refusal) -> i32 {
+    match refusal {
+        Refusal::NotFound { .. } | Refusal::MessageNotFound { .. } => 404,
+        Refusal::EntityDisabled { .. } | Refusal::QuotaExceeded { .. } | Refusal::TooManyQueues { .. } => 403,
+        Refusal::LockLost => 410,
+        Refusal::AlreadyDeadLettered => 400,
+        Refusal::AlreadyExists { .. } => 409,
+        Refusal::ReceiverExists { .. } => 500,
+    }
+}
+
+/// A sentence for people.
+pub(super) fn text(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::LockLost => "The lock supplied is invalid. Either the lock expired, or the message has already been \
+                              removed from the queue."
+            .to_owned(),
+        other => {
+            let text = other.to_string();
+            let mut characters = text.chars();
+            let first = characters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+            format!("{first}{}.", characters.as_str())
+        }
+    }
+}
+
+/// A text with the service's trailer, by which people find a request in logs.
+pub(super) fn tracked(text: &str) -> String {
+    let (tracking, at) = (Uuid::new_v4(), now().as_millis());
+    tracing::debug!(%tracking, text, "refusal");
+    format!("{text} TrackingId:{tracking}, SystemTracker:broker, Timestamp:{at}")
+}

@@ -1,0 +1,92 @@
+//! Links on which the client sends: messages and batches in, outcomes out.
+//!
+//! Every outcome is settled, whatever the link's modes say: one client ignores others and hangs.
+
+use amqp::{AmqpError, Attach, DeliveryId, DeliveryState, Incoming, LinkId, SessionId};
+
+use super::{LinkKind, MAX_MESSAGE_BYTES, Peer, SENDER_CREDIT, refusals};
+use crate::content::{ContentError, decode_transfer};
+use crate::state::{Address, Effect, EntityName, Event, Part, Refusal};
+
+impl Peer {
+    /// Opens a link to a queue.
+    pub(super) fn open_sending(
+        &mut self,
+        link: LinkId,
+        session: SessionId,
+        attach: &Attach,
+        address: Address,
+        scope: String,
+    ) -> Result<(), AmqpError> {
+        if address.part == Part::DeadLetter {
+            let text = refusals::tracked("Messages cannot be sent to a dead-letter queue.");
+            return Err(AmqpError::new("amqp:not-allowed", text));
+        }
+        let asks = |key: &str| attach.properties.as_ref().and_then(|properties| properties.get(key)).is_some();
+        if asks("com.microsoft:transfer-destination-address") {
+            let text = "sending via another entity is not supported by this broker";
+            return Err(AmqpError::new("amqp:not-implemented", text));
+        }
+        let not_found = || refusals::not_found(&self.host(), &address.to_string());
+        let snapshot = self.hub.describe(&address.queue).ok_or_else(not_found)?;
+        let status = snapshot.properties.status;
+        if !status.allows_send() {
+            return Err(refusals::error(&Refusal::EntityDisabled { name: snapshot.name, status }, &self.host()));
+        }
+        self.accept(link, session, attach, LinkKind::Sending(address.queue), Some(scope));
+        let _ = self.engine.set_credit(link, SENDER_CREDIT);
+        Ok(())
+    }
+
+    /// A message or batch has come.
+    pub(super) fn on_message(&mut self, link: LinkId, delivery: Incoming) {
+        let Some(LinkKind::Sending(queue)) = self.links.get(&link).map(|link| &link.kind) else { return };
+        let queue = queue.clone();
+        let Incoming { id, message_format, settled, payload, .. } = delivery;
+        let state = match self.store(&queue, message_format, &payload) {
+            Ok(()) => DeliveryState::Accepted,
+            Err(error) => {
+                tracing::info!(%queue, %error, "message rejected");
+                DeliveryState::Rejected(Some(error))
+            }
+        };
+        if !settled {
+            self.acknowledge(link, id, state);
+        }
+        self.replenish(link);
+    }
+
+    /// A delivery above the limit has come and was dropped.
+    pub(super) fn on_oversized(&mut self, link: LinkId, id: DeliveryId, settled: bool) {
+        let text = format!(
+            "The received message exceeds the limit ({MAX_MESSAGE_BYTES} bytes) currently allowed on the link."
+        );
+        tracing::info!(limit = MAX_MESSAGE_BYTES, "message rejected: too large");
+        if !settled {
+            let error = AmqpError::new("amqp:link:message-size-exceeded", refusals::tracked(&text));
+            self.acknowledge(link, id, DeliveryState::Rejected(Some(error)));
+        }
+        self.replenish(link);
+    }
+
+    fn store(&self, queue: &EntityName, message_format: u32, payload: &bytes::Bytes) -> Result<(), AmqpError> {
+        let messages = decode_transfer(message_format, payload)
+            .map_err(|error| AmqpError::new(error.condition(), refusals::tracked(&sentence(&error))))?;
+        let result = self.hub.request(
+            |request| Event::Send { request, queue: queue.clone(), messages },
+            |effect| match effect {
+                Effect::Sent { result, .. } => Some(result),
+                _ => None,
+            },
+        );
+        result.map(|_| ()).map_err(|refusal| refusals::error(&refusal, &self.host()))
+    }
+}
+
+/// The error with its cause, for the client.
+pub(super) fn sentence(error: &ContentError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}."),
+        None => format!("{error}."),
+    }
+}

@@ -1,0 +1,239 @@
+//! Listeners and the life of a broker: bind, accept, tell protocols apart, end.
+//!
+//! Each connection is a task; their number is capped. The state lives in the [`Hub`], so a broker that is shut down, or
+//! dropped, takes everything with it.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use crate::access::Access;
+use crate::admin::Admin;
+use crate::hub::Hub;
+use crate::options::{Options, QueueOptions};
+use crate::peer::{self, PeerSettings};
+use crate::sniff::{FIRST_BYTES_DEADLINE, Protocol, sniff};
+use crate::state::{Config, Effect, EntityName, Event, InvalidName, QueueProperties, Refusal, State};
+
+/// How long connections may take to say good-bye at the end.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
+/// After a failed accept (too many open files, say) the next try waits this long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why a broker could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port is taken, or an address is not this machine's.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// As asked for.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// No address to listen on.
+    #[error("no address to listen on is given")]
+    NoAddress,
+    /// No shared access key, so that nobody could sign.
+    #[error("no shared access key is given")]
+    NoKey,
+    /// A queue's name breaks the rules.
+    #[error("cannot create queue {name:?}")]
+    QueueName {
+        /// As asked for.
+        name: String,
+        /// Which rule.
+        #[source]
+        source: InvalidName,
+    },
+    /// A queue cannot be created.
+    #[error("cannot create queue {name}")]
+    Queue {
+        /// As asked for.
+        name: EntityName,
+        /// Why.
+        #[source]
+        source: Refusal,
+    },
+}
+
+/// A running broker. Dropping it ends it at once; [`shutdown`](Self::shutdown) ends it politely.
+#[derive(Debug)]
+pub struct Broker {
+    addresses: Vec<SocketAddr>,
+    connection_string: String,
+    tasks: TaskTracker,
+    stop: DropGuard,
+}
+
+impl Broker {
+    /// Binds all addresses, creates the queues, and serves in tasks of the current runtime.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let Options { listen, queues, keys, accept_any_jwt, acknowledge_delay, max_connections } = options;
+        let key = keys.first().ok_or(StartError::NoKey)?.clone();
+        let mut listeners = Vec::with_capacity(listen.len());
+        for address in listen {
+            let failed = |source| StartError::Listen { address, source };
+            let listener = TcpListener::bind(address).await.map_err(failed)?;
+            let bound = listener.local_addr().map_err(failed)?;
+            listeners.push((listener, bound));
+        }
+        let addresses: Vec<SocketAddr> = listeners.iter().map(|(_, bound)| *bound).collect();
+        let first = *addresses.first().ok_or(StartError::NoAddress)?;
+        let connection_string = format!(
+            "Endpoint=sb://{};SharedAccessKeyName={};SharedAccessKey={};UseDevelopmentEmulator=true;",
+            reachable(first),
+            key.name,
+            key.secret()
+        );
+
+        let hub = Arc::new(Hub::new(State::new(Config::default(), random_seed())));
+        for queue in queues {
+            create_queue(&hub, queue)?;
+        }
+        let access = Arc::new(Access::new(keys, accept_any_jwt));
+        let shared = Arc::new(Shared {
+            admin: Arc::new(Admin::new(Arc::clone(&hub), Arc::clone(&access))),
+            hub: Arc::clone(&hub),
+            peers: Arc::new(PeerSettings { access, acknowledge_delay }),
+            places: Arc::new(Semaphore::new(max_connections.clamp(1, Semaphore::MAX_PERMITS))),
+        });
+
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let ticker_stop = stop.clone();
+        tasks.spawn(async move { hub.run_ticker(ticker_stop).await });
+        for (listener, address) in listeners {
+            let accepting = accept(listener, Arc::clone(&shared), tasks.clone(), stop.clone());
+            tasks.spawn(accepting.instrument(tracing::info_span!("listener", %address)));
+            tracing::info!(%address, "listening for AMQP and HTTP");
+        }
+        Ok(Self { addresses, connection_string, tasks, stop: stop.drop_guard() })
+    }
+
+    /// The addresses it listens on, with their real ports, in the order of the options.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Reaches the first address with the first key. Holds the key.
+    pub fn connection_string(&self) -> &str {
+        &self.connection_string
+    }
+
+    /// Stops accepting, closes every connection with `amqp:connection:forced`, and returns when all are gone (at most
+    /// after five seconds).
+    pub async fn shutdown(self) {
+        let Self { tasks, stop, .. } = self;
+        tasks.close();
+        drop(stop);
+        if tokio::time::timeout(SHUTDOWN_PATIENCE, tasks.wait()).await.is_err() {
+            tracing::warn!(connections = tasks.len(), "some connections did not end in time");
+        }
+    }
+}
+
+/// What connections share.
+struct Shared {
+    hub: Arc<Hub>,
+    admin: Arc<Admin>,
+    peers: Arc<PeerSettings>,
+    places: Arc<Semaphore>,
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: TaskTracker, stop: CancellationToken) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        let (stream, client) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&shared.places).try_acquire_owned() else {
+            tracing::warn!(%client, "connection refused: --max-connections is reached");
+            continue;
+        };
+        let (shared, stop) = (Arc::clone(&shared), stop.clone());
+        let serving = async move {
+            serve(stream, &shared, stop).await;
+            drop(place);
+        };
+        tasks.spawn(serving.instrument(tracing::info_span!("connection", %client)));
+    }
+}
+
+async fn serve(mut stream: TcpStream, shared: &Shared, stop: CancellationToken) {
+    let sniffed = tokio::select! {
+        sniffed = sniff(&mut stream, FIRST_BYTES_DEADLINE) => sniffed,
+        () = stop.cancelled() => return,
+    };
+    let sniffed = match sniffed {
+        Ok(sniffed) => sniffed,
+        Err(error) => {
+            tracing::debug!(%error, "the client left or stayed silent before it said what it speaks");
+            return;
+        }
+    };
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY could not be set");
+    }
+    let (read, write) = stream.into_split();
+    let read = io::Cursor::new(sniffed.taken).chain(read);
+    match sniffed.protocol {
+        Protocol::Amqp => peer::serve(read, write, Arc::clone(&shared.hub), Arc::clone(&shared.peers), stop).await,
+        Protocol::Http => Arc::clone(&shared.admin).serve(tokio::io::join(read, write), stop).await,
+        Protocol::Tls => {
+            tracing::warn!(
+                "a client speaks TLS, which this broker does not serve yet; use UseDevelopmentEmulator=true or http://"
+            );
+        }
+        Protocol::Unknown => tracing::warn!("a client speaks neither AMQP nor HTTP"),
+    }
+}
+
+fn create_queue(hub: &Hub, options: QueueOptions) -> Result<(), StartError> {
+    let QueueOptions { name, lock_duration, max_delivery_count } = options;
+    let name = EntityName::new(&name).map_err(|source| StartError::QueueName { name, source })?;
+    let properties = QueueProperties { lock_duration, max_delivery_count, ..QueueProperties::default() };
+    let result = hub.request(
+        |request| Event::CreateQueue { request, name: name.clone(), properties },
+        |effect| match effect {
+            Effect::Administered { result, .. } => Some(result),
+            _ => None,
+        },
+    );
+    result.map_err(|source| StartError::Queue { name, source })
+}
+
+/// An address that a client on this machine can connect to, where "all addresses" was asked for.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// Randomness for lock tokens, from the system by way of two random UUIDs (122 bits each).
+fn random_seed() -> [u8; 32] {
+    let mut seed = [0; 32];
+    seed[..16].copy_from_slice(Uuid::new_v4().as_bytes());
+    seed[16..].copy_from_slice(Uuid::new_v4().as_bytes());
+    seed
+}
