@@ -1,1 +1,62 @@
-//! The gRPC external scaler.
+//! The gRPC external scaler: KEDA asks, Service Bus knows, a pure policy decides.
+//!
+//! One request, one way: `ScaledObjectRef` → [`trigger`] (raw metadata to a typed trigger; pure) → [`readings`] (the newest
+//! shared reading, young enough, or an error; the only I/O) → `scaling` (pure policies) → [`reply`] (total functions).
+//! `GetMetrics`, `IsActive`, `StreamIsActive` and `explain` are views of one [`decisions::Judged`].
+//!
+//! State has three owners: [`readings`] the cache, [`watchers`] the pollers of open push streams, [`config`] the current
+//! configuration. Policy arithmetic is in `crates/scaling`, Service Bus in `crates/servicebus`; neither is here.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+
+pub mod administration;
+pub mod config;
+pub mod decisions;
+pub mod endpoints;
+pub mod explain;
+pub mod keyed_hash;
+pub mod readings;
+pub mod reply;
+pub mod scaled_object;
+pub mod serve;
+pub mod service;
+pub mod source;
+pub mod streams;
+pub mod trigger;
+pub mod watchers;
+
+/// The program's name, as it stands in front of its error lines.
+pub const NAME: &str = "scaler";
+
+/// KEDA external scaler for Azure Service Bus queues
+#[derive(Parser, Clone, Debug)]
+#[command(name = NAME, version)]
+pub struct Args {
+    /// How it logs.
+    #[command(flatten)]
+    pub log: runtime::LogArgs,
+    /// What it does.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the scaler can be asked to do.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Serve KEDA's external scaler contract over gRPC until SIGTERM
+    Serve(serve::ServeArgs),
+    /// Read a queue once and say what the scaler would answer for it, and why
+    Explain(explain::ExplainArgs),
+}
+
+/// Runs one command. `serve` ends with success once `shutdown` is cancelled and what was in flight is answered.
+pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
+    let Args { log: _, command } = args;
+    match command {
+        Command::Serve(args) => serve::run(args, shutdown).await,
+        Command::Explain(args) => explain::run(args, shutdown).await,
+    }
+}

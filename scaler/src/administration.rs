@@ -1,0 +1,89 @@
+//! Readings from the administration API: one GET of a queue's description yields all five counts and its status.
+//!
+//! Owns the administration clients, one for each namespace and credential, so that connections and TLS sessions are
+//! reused. Whether a credential may be sent to a host was checked before a query comes here.
+
+use std::error::Error;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use moka::future::Cache;
+use scaling::{Counts, EntityStatus};
+use servicebus::{AdministrationClient, AdministrationError, QueueDescription, QueueStatus};
+
+use crate::keyed_hash::{Digest, KeyedHash};
+use crate::source::{Observed, Query, ReadFailure, Source};
+
+/// Most clients kept at a time, and for how long without use.
+const MAX_CLIENTS: u64 = 1_000;
+const FORGET_AFTER: Duration = Duration::from_mins(10);
+
+/// Reads queues through the administration API.
+pub struct AdministrationSource {
+    clients: Cache<Digest, AdministrationClient>,
+    keys: KeyedHash,
+}
+
+impl AdministrationSource {
+    /// Without any client yet.
+    pub fn new() -> Self {
+        let clients = Cache::builder().max_capacity(MAX_CLIENTS).time_to_idle(FORGET_AFTER).build();
+        Self { clients, keys: KeyedHash::random() }
+    }
+
+    async fn observe(&self, query: &Query) -> Result<Observed, ReadFailure> {
+        let key = self.keys.of_connection(&query.connection, "");
+        let connect = async { AdministrationClient::new(&query.connection) };
+        let client = self.clients.try_get_with(key, connect).await.map_err(|error| failure(&error))?;
+        client.queue(&query.queue).await.map(|queue| observed(&queue)).map_err(|error| failure(&error))
+    }
+}
+
+impl Default for AdministrationSource {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Source for AdministrationSource {
+    fn read<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Observed, ReadFailure>> {
+        self.observe(query).boxed()
+    }
+}
+
+fn observed(queue: &QueueDescription) -> Observed {
+    let servicebus::QueueCounts { active, dead_letter, scheduled, transfer, transfer_dead_letter } = queue.counts;
+    let status = match &queue.status {
+        QueueStatus::Active => EntityStatus::Active,
+        QueueStatus::Disabled => EntityStatus::Disabled,
+        QueueStatus::SendDisabled => EntityStatus::SendDisabled,
+        QueueStatus::ReceiveDisabled => EntityStatus::ReceiveDisabled,
+        _ => EntityStatus::Other,
+    };
+    Observed {
+        counts: Counts { active, dead_letter, scheduled, transfer, transfer_dead_letter },
+        status,
+        requires_session: queue.requires_session,
+    }
+}
+
+fn failure(error: &AdministrationError) -> ReadFailure {
+    let what = whole_chain(error);
+    match error {
+        AdministrationError::NotFound { .. } => ReadFailure::NotFound(what),
+        AdministrationError::Unauthorized { .. } => ReadFailure::Unauthorized(what),
+        AdministrationError::Throttled { retry_after, .. } => {
+            ReadFailure::Throttled { what, retry_after: *retry_after }
+        }
+        _ => ReadFailure::Unreachable(what),
+    }
+}
+
+/// The error and all it came from, in one line: it goes to a caller who has nothing else.
+fn whole_chain(error: &dyn Error) -> String {
+    std::iter::successors(Some(error), |error| (*error).source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}

@@ -1,0 +1,71 @@
+//! Keeps the configuration in step with its file: looked at every second and at SIGHUP, applied as a whole or not at all.
+//!
+//! Read and compared rather than watched by the operating system: Kubernetes swaps a symbolic link, other volumes send
+//! no events, and reading works on all of them. A bad file costs one log line and changes nothing.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::signal::unix::Signal;
+use tokio_util::sync::CancellationToken;
+
+use super::{Config, ConfigHandle};
+
+/// Follows one config file until `shutdown`, looking at it every `interval`. `hangup` is SIGHUP, where the caller wants
+/// it heard.
+pub async fn follow(
+    path: PathBuf,
+    handle: ConfigHandle,
+    interval: Duration,
+    mut hangup: Option<Signal>,
+    shutdown: CancellationToken,
+) {
+    let mut complaint = None;
+    loop {
+        let asked = tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(interval) => false,
+            () = received(&mut hangup) => true,
+        };
+        match read_settled(&path, interval / 10).await {
+            Ok(None) => {}
+            Ok(Some(config)) => {
+                if *handle.snapshot() != config {
+                    let profiles = config.profiles.keys().map(String::as_str).collect::<Vec<_>>().join(",");
+                    handle.replace(config);
+                    tracing::info!(file = %path.display(), profiles, "the config file changed and is in force");
+                } else if asked {
+                    tracing::info!(file = %path.display(), "the config file was read again and says the same");
+                }
+                complaint = None;
+            }
+            Err(error) => {
+                let text = format!("{error:#}");
+                // Once per distinct problem, not once a second.
+                if asked || complaint.as_ref() != Some(&text) {
+                    tracing::error!(problem = text, "the config file is refused; the configuration before it stays");
+                }
+                complaint = Some(text);
+            }
+        }
+    }
+}
+
+/// Reads the file twice, `pause` apart, and takes it if both reads agree: somebody may be in the middle of writing it, and
+/// the first half of a file can be a good file with less in it.
+async fn read_settled(path: &Path, pause: Duration) -> anyhow::Result<Option<Config>> {
+    let first = tokio::fs::read(path).await;
+    tokio::time::sleep(pause).await;
+    let second = tokio::fs::read(path).await;
+    match (first, second) {
+        (Ok(first), Ok(second)) if first != second => Ok(None),
+        (_, second) => Ok(Some(Config::from_bytes(path, second)?)),
+    }
+}
+
+async fn received(hangup: &mut Option<Signal>) {
+    let Some(signal) = hangup else { return std::future::pending().await };
+    if signal.recv().await.is_none() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,239 @@
+//! `scaler explain`: reads a queue once and says what the scaler would answer KEDA, and why.
+//!
+//! The same trigger, readings, decision and replies as `serve`, so that what it says is what KEDA would get. The
+//! connection string comes from a file or the environment, never from the command line, where other users could see it.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::administration::AdministrationSource;
+use crate::config::{Config, ConfigHandle};
+use crate::decisions::{Decisions, Judged};
+use crate::endpoints::{AllowedEndpoints, HostPort};
+use crate::readings::Readings;
+use crate::reply;
+use crate::scaled_object::{ExternalTrigger, external_triggers, resolve_environment};
+use crate::serve::Timings;
+use crate::trigger::{ConnectionProblem, PolicyChoice, Trigger};
+
+const CONNECTION_FROM_ENV: &str = "connectionFromEnv";
+/// Where the connection string is looked for when nothing says otherwise; the worker's and sender's name for it.
+const DEFAULT_VARIABLE: &str = "SERVICEBUS_CONNECTION_STR";
+
+/// The flags of `scaler explain`.
+#[derive(Args, Clone, Debug)]
+pub struct ExplainArgs {
+    /// Manifest (YAML) of a `ScaledObject` or `ScaledJob` whose external triggers to explain; its `…FromEnv` keys name
+    /// variables of this process
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["queue", "metadata"], required_unless_present_any = ["queue", "metadata"])]
+    pub scaled_object: Option<PathBuf>,
+    /// Queue to explain; short for --metadata queueName=NAME
+    #[arg(long, value_name = "NAME")]
+    pub queue: Option<String>,
+    /// Trigger metadata; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub metadata: Vec<(String, String)>,
+    /// File with the connection string; else it is taken from the variable that metadata connectionFromEnv names, else
+    /// from `SERVICEBUS_CONNECTION_STR`
+    #[arg(long, value_name = "FILE")]
+    pub connection_string_file: Option<PathBuf>,
+    /// The scaler's config file, for metadata policyProfile
+    #[arg(long, env = "SCALER_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Endpoint that credentials may be sent to besides Azure and loopback emulators; repeatable, or comma-separated
+    #[arg(long, env = "SCALER_ALLOW_ENDPOINTS", value_delimiter = ',', value_name = "HOST:PORT")]
+    pub allow_endpoint: Vec<HostPort>,
+    /// How to print it
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    pub output: Output,
+}
+
+/// How an explanation is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// One JSON array with an object for each trigger.
+    Json,
+}
+
+/// Runs `scaler explain`.
+pub async fn run(args: ExplainArgs, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
+    let ExplainArgs { scaled_object, queue, metadata, connection_string_file, config, allow_endpoint, output } = args;
+    let connection = connection_string_file.as_deref().map(secret_from).transpose()?;
+    let triggers = match scaled_object {
+        Some(path) => {
+            let text = std::fs::read_to_string(&path)
+                .with_context(|| format!("failed to read --scaled-object {}", path.display()))?;
+            external_triggers(&text, variable).with_context(|| format!("--scaled-object {}", path.display()))?
+        }
+        None => vec![from_flags(queue, metadata)?],
+    };
+    let config = ConfigHandle::new(config.as_deref().map(Config::read).transpose()?.unwrap_or_default());
+    let readings = Readings::new(Arc::new(AdministrationSource::new()), Timings::default().refresh_deadline);
+    let decisions = Decisions::new(readings, config, AllowedEndpoints::with(allow_endpoint));
+    let mut explanations = Vec::new();
+    for mut external in triggers {
+        if let Some(text) = &connection {
+            external.metadata.insert(CONNECTION_FROM_ENV.to_owned(), text.clone());
+        }
+        let place = format!("{}/{}, trigger {}", external.namespace, external.name, external.index);
+        let explained = async {
+            let trigger = Trigger::parse(&external.metadata)?;
+            if trigger.connection().is_err_and(|problem| problem == ConnectionProblem::Unresolved) {
+                bail!(
+                    "no connection string: set the environment variable that connectionFromEnv names (without that key, \
+                     {DEFAULT_VARIABLE}), or give --connection-string-file"
+                );
+            }
+            let judged = decisions.judge(&trigger).await?;
+            anyhow::Ok(Explanation { external, trigger, judged })
+        };
+        let explanation = tokio::select! {
+            explanation = explained => explanation.context(place)?,
+            () = shutdown.cancelled() => bail!("stopped before there was an answer"),
+        };
+        explanations.push(explanation);
+    }
+    match output {
+        Output::Text => print!("{}", explanations.iter().map(Explanation::text).collect::<Vec<_>>().join("\n")),
+        Output::Json => {
+            let all = Value::Array(explanations.iter().map(Explanation::json).collect());
+            println!("{}", serde_json::to_string_pretty(&all).context("failed to encode the explanation")?);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn from_flags(queue: Option<String>, metadata: Vec<(String, String)>) -> anyhow::Result<ExternalTrigger> {
+    let mut all = HashMap::new();
+    for (key, value) in metadata.into_iter().chain(queue.map(|name| ("queueName".to_owned(), name))) {
+        if all.insert(key.clone(), value).is_some() {
+            bail!("metadata {key} is given twice");
+        }
+    }
+    all.entry(CONNECTION_FROM_ENV.to_owned()).or_insert_with(|| DEFAULT_VARIABLE.to_owned());
+    let metadata = resolve_environment(all, variable);
+    Ok(ExternalTrigger { name: "flags".to_owned(), namespace: "command-line".to_owned(), index: 0, metadata })
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE, such as messageCount=5".to_owned()),
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn secret_from(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("failed to read --connection-string-file {}", path.display()))?;
+    Ok(text.trim().to_owned())
+}
+
+/// One trigger, what is known of its queue, and what the scaler makes of it.
+struct Explanation {
+    external: ExternalTrigger,
+    trigger: Trigger,
+    judged: Judged,
+}
+
+impl Explanation {
+    fn policy(&self) -> String {
+        match &self.trigger.policy {
+            PolicyChoice::Profile(profile) => format!("profile {profile}"),
+            PolicyChoice::Inline { policy, settings } => {
+                let settings = settings.iter().map(|(key, value)| format!(", {key}: {value}"));
+                format!("{policy}{}", settings.collect::<String>())
+            }
+        }
+    }
+
+    fn json(&self) -> Value {
+        let Self { external, trigger, judged } = self;
+        let reading = judged.seen.newest();
+        let counts = &reading.counts;
+        let specification = reply::specification(trigger);
+        let metrics = reply::metrics(trigger, &judged.decision);
+        json!({
+            "namespace": external.namespace,
+            "name": external.name,
+            "triggerIndex": external.index,
+            "queue": trigger.queue,
+            "host": trigger.connection().ok().map(servicebus::ConnectionString::host),
+            "reading": {
+                "active": counts.active,
+                "deadLetter": counts.dead_letter,
+                "scheduled": counts.scheduled,
+                "transfer": counts.transfer,
+                "transferDeadLetter": counts.transfer_dead_letter,
+                "status": format!("{:?}", reading.status),
+                "requiresSession": reading.requires_session,
+                "ageSeconds": judged.seen.age.as_secs_f64(),
+            },
+            "policy": self.policy(),
+            "decision": {
+                "replicas": judged.decision.replicas,
+                "active": judged.decision.active,
+                "why": judged.decision.why,
+            },
+            "metricName": trigger.metric_name(),
+            "targetSize": specification.metric_specs[0].target_size,
+            "metricValue": metrics.metric_values[0].metric_value_float,
+            "isActive": reply::activity(&judged.decision).result,
+            "ignoredMetadata": trigger.ignored,
+        })
+    }
+
+    fn text(&self) -> String {
+        let Self { external, trigger, judged } = self;
+        let reading = judged.seen.newest();
+        let counts = &reading.counts;
+        let decision = &judged.decision;
+        let host = trigger.connection().map(servicebus::ConnectionString::host).unwrap_or_default();
+        let value = reply::metrics(trigger, decision).metric_values[0].metric_value_float;
+        let mut text = String::new();
+        let mut line = |name: &str, value: String| {
+            writeln!(text, "{name:<10} {value}").expect("writing to a String does not fail");
+        };
+        line("trigger", format!("{}/{}, number {}", external.namespace, external.name, external.index));
+        line("queue", format!("{} on {host}", trigger.queue));
+        line(
+            "reading",
+            format!(
+                "active {}, scheduled {}, dead-letter {}, transfer {}, transfer dead-letter {}; status {:?}{}; {:.1} s old",
+                counts.active,
+                counts.scheduled,
+                counts.dead_letter,
+                counts.transfer,
+                counts.transfer_dead_letter,
+                reading.status,
+                if reading.requires_session { ", sessions" } else { "" },
+                judged.seen.age.as_secs_f64(),
+            ),
+        );
+        line("policy", self.policy());
+        line("why", decision.why.clone());
+        line("replicas", format!("{} wanted, before the HPA's rounding, limits and behaviour", decision.replicas));
+        line(
+            "metric",
+            format!("{} = {value}, target {} per replica", trigger.metric_name(), trigger.base.message_count()),
+        );
+        line("active", decision.active.to_string());
+        if !trigger.ignored.is_empty() {
+            line("ignored", trigger.ignored.join(", "));
+        }
+        text
+    }
+}

@@ -1,0 +1,107 @@
+//! The two push streams of an `external-push` trigger. Both stay open until the client leaves or the scaler stops, and
+//! then end with OK: only a clean end resets KEDA's reconnect delay, which otherwise doubles from 2 s to a minute.
+//!
+//! Activity: the present state at once, then every change, and a `true` repeated now and then for as long as it is true,
+//! since KEDA drops an activation that comes before it has written the `ScaledObject`'s status (keda#8168). What cannot be
+//! read is not told: the stream stays silent and open, and KEDA keeps what it heard last.
+
+use std::time::Duration;
+
+use externalscaler::{GetMetricSpecResponse, IsActiveResponse};
+use futures_util::stream::{self, Stream, StreamExt as _};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::decisions::{Decisions, Refusal};
+use crate::reply;
+use crate::source::Query;
+use crate::trigger::Trigger;
+use crate::watchers::{Latest, Watchers};
+
+/// What an activity stream needs to run.
+pub(crate) struct Activity {
+    pub(crate) decisions: Decisions,
+    pub(crate) watchers: Watchers,
+    pub(crate) trigger: Trigger,
+    pub(crate) query: Query,
+    /// How often `true` is repeated.
+    pub(crate) heartbeat: Duration,
+    pub(crate) shutdown: CancellationToken,
+    /// This stream's share of the cap on streams, given back when it ends.
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
+impl Activity {
+    /// Starts the stream.
+    pub(crate) fn start(self) -> ReceiverStream<Result<IsActiveResponse, Status>> {
+        // One slot: a client that does not read gets the newest state when it does, not a backlog.
+        let (sender, receiver) = mpsc::channel(1);
+        tokio::spawn(tracing::Instrument::in_current_span(self.run(sender)));
+        ReceiverStream::new(receiver)
+    }
+
+    async fn run(self, sender: mpsc::Sender<Result<IsActiveResponse, Status>>) {
+        let Self { decisions, watchers, trigger, query, heartbeat, shutdown, permit: _permit } = self;
+        let mut readings = watchers.subscribe(query);
+        let mut told = None;
+        let mut repeat_at = Instant::now() + heartbeat;
+        let mut is_silent = false;
+        loop {
+            let latest = readings.borrow_and_update().clone();
+            let known = match activity(&decisions, &trigger, latest) {
+                None => None,
+                Some(Ok(active)) => {
+                    is_silent = false;
+                    Some(active)
+                }
+                Some(Err(refusal)) => {
+                    if !std::mem::replace(&mut is_silent, true) {
+                        let problem = refusal.to_string();
+                        tracing::warn!(problem, "activity is unknown; the push stream keeps what it told last");
+                    }
+                    None
+                }
+            };
+            let is_repeat = known == Some(true) && Instant::now() >= repeat_at;
+            if let Some(active) = known
+                && (told != known || is_repeat)
+            {
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    sent = sender.send(Ok(IsActiveResponse { result: active })) => if sent.is_err() { return },
+                }
+                tracing::debug!(active, "told the push stream");
+                told = known;
+                repeat_at = Instant::now() + heartbeat;
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = sender.closed() => return,
+                changed = readings.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+}
+
+fn activity(decisions: &Decisions, trigger: &Trigger, latest: Latest) -> Option<Result<bool, Refusal>> {
+    let judged = latest?.map_err(Refusal::Read).and_then(|seen| decisions.decide(trigger, seen));
+    Some(judged.map(|judged| judged.decision.active))
+}
+
+/// The specification once: it depends on metadata alone, and other metadata is another call.
+pub(crate) fn constant_specification(
+    trigger: &Trigger,
+    shutdown: CancellationToken,
+    permit: OwnedSemaphorePermit,
+) -> impl Stream<Item = Result<GetMetricSpecResponse, Status>> + use<> {
+    stream::iter([Ok(reply::specification(trigger))])
+        .chain(stream::pending())
+        .take_until(shutdown.cancelled_owned())
+        .map(move |message| {
+            let _held_for_as_long_as_the_stream = &permit;
+            message
+        })
+}

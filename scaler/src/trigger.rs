@@ -1,0 +1,290 @@
+//! Trigger metadata, raw to typed: what KEDA's built-in `azure-servicebus` trigger means by each key means the same here.
+//!
+//! Pure: no I/O, no configuration of this scaler. What only the surroundings can answer (was the connection's variable
+//! resolved, does the profile exist, may this host be called) does not fail the parsing, because `GetMetricSpec` must be
+//! answered from the metadata's own text: an error there switches off the user's `fallback` (keda#8056).
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use scaling::{Base, PolicyError, Settings};
+use servicebus::{ConnectionString, ConnectionStringError};
+
+/// A key of the trigger's metadata, for parsing and for the reference table.
+#[derive(Clone, Copy, Debug)]
+pub struct MetadataKey {
+    /// As it is written.
+    pub name: &'static str,
+    /// What may stand there, and what it means.
+    pub meaning: &'static str,
+}
+
+/// The keys that every trigger may have. A policy's own keys come on top.
+pub const KEYS: [MetadataKey; 6] = [
+    MetadataKey { name: QUEUE_NAME, meaning: "name of the queue; required" },
+    MetadataKey { name: MESSAGE_COUNT, meaning: "messages per replica, a whole number from 1 to 1000000; default 5" },
+    MetadataKey {
+        name: ACTIVATION_MESSAGE_COUNT,
+        meaning: "the target is active when there are more messages than this, a whole number from 0; default 0",
+    },
+    MetadataKey {
+        name: CONNECTION_FROM_ENV,
+        meaning: "name of the scale target's environment variable that holds the connection string; required",
+    },
+    MetadataKey { name: POLICY, meaning: "how many replicas the readings call for; default messageCount" },
+    MetadataKey { name: POLICY_PROFILE, meaning: "name of a policy in the scaler's config file, instead of policy" },
+];
+
+const QUEUE_NAME: &str = "queueName";
+const MESSAGE_COUNT: &str = "messageCount";
+const ACTIVATION_MESSAGE_COUNT: &str = "activationMessageCount";
+const CONNECTION_FROM_ENV: &str = "connectionFromEnv";
+const CONNECTION: &str = "connection";
+const POLICY: &str = "policy";
+const POLICY_PROFILE: &str = "policyProfile";
+
+/// Keys that KEDA reads itself and forwards all the same (`pkg/scalers/external_scaler.go`).
+const KEDA_KEYS: [&str; 7] =
+    ["scalerAddress", "enableTLS", "unsafeSsl", "caCert", "tlsClientCert", "tlsClientKey", "tlsCertFile"];
+
+/// Keys of the built-in trigger whose features are not here yet: ignoring them would scale on something else.
+const UNSUPPORTED_KEYS: [&str; 3] = ["topicName", "subscriptionName", "connectionRef"];
+
+/// Far beyond any use, and small enough that value and target stay exact in KEDA's thousandths.
+const MAX_MESSAGE_COUNT: u32 = 1_000_000;
+/// Longest queue name that Service Bus allows, in characters.
+const MAX_QUEUE_NAME: usize = 260;
+/// Values longer than this are cut in error texts.
+const MAX_SHOWN: usize = 64;
+
+/// A trigger whose metadata is sound.
+#[derive(Clone, Debug)]
+pub struct Trigger {
+    /// The queue.
+    pub queue: String,
+    /// Messages per replica, which is also the target that the HPA gets, and the count above which it is active.
+    pub base: Base,
+    /// How to decide.
+    pub policy: PolicyChoice,
+    /// Keys that mean nothing here, sorted. Ignored, as KEDA does, but worth a warning.
+    pub ignored: Vec<String>,
+    connection: Result<ConnectionString, ConnectionProblem>,
+}
+
+/// How the trigger says which policy decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicyChoice {
+    /// In its metadata.
+    Inline {
+        /// One of the registry's policies.
+        policy: String,
+        /// The policy's own keys.
+        settings: Settings,
+    },
+    /// By a name in the scaler's config file.
+    Profile(String),
+}
+
+/// Metadata that cannot be right, whatever the surroundings. Names the key, the value and what is allowed; a value that
+/// may hold a secret is not shown.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TriggerError {
+    /// A required key is not there.
+    #[error("metadata {key} is missing: {allowed}")]
+    Missing {
+        /// The key.
+        key: &'static str,
+        /// What to write.
+        allowed: &'static str,
+    },
+    /// A value of a form that is not allowed.
+    #[error("metadata {key}: {value:?} is not {allowed}")]
+    Invalid {
+        /// The key.
+        key: &'static str,
+        /// What was given, cut when long.
+        value: String,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+    /// A feature of the built-in trigger that this scaler does not have.
+    #[error("metadata {key} is not supported yet: this scaler reads queues, by queueName and connectionFromEnv")]
+    NotSupported {
+        /// The key.
+        key: &'static str,
+    },
+    /// A secret in plain metadata.
+    #[error(
+        "metadata connection is refused: it would put a secret into the ScaledObject. Set connectionFromEnv to the name of \
+         an environment variable of the scale target that holds the connection string, filled from a Secret"
+    )]
+    SecretInMetadata,
+    /// Two keys that exclude each other.
+    #[error("metadata policy and policyProfile exclude each other: give one of the two")]
+    PolicyAndProfile,
+    /// The policy's own keys are wrong, or there is no such policy.
+    #[error("metadata {0}")]
+    Policy(PolicyError),
+}
+
+/// Why there is no connection string, though the metadata may be sound.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectionProblem {
+    /// The key is not there: not written, or KEDA left it out.
+    #[error(
+        "metadata connectionFromEnv is missing: either the trigger does not name a variable, or KEDA could not resolve it. \
+         KEDA looks in the environment of the scale target's container (its env and envFrom, and the Secrets and ConfigMaps \
+         they name) and leaves out what it does not find"
+    )]
+    Unresolved,
+    /// The value is no connection string.
+    #[error("the connection string that KEDA resolved for connectionFromEnv cannot be used: {0}")]
+    Invalid(ConnectionStringError),
+}
+
+impl Trigger {
+    /// Parses a trigger's metadata as KEDA forwards it.
+    pub fn parse(metadata: &HashMap<String, String>) -> Result<Self, TriggerError> {
+        let value = |key: &str| metadata.get(key).map(String::as_str);
+        if metadata.contains_key(CONNECTION) {
+            return Err(TriggerError::SecretInMetadata);
+        }
+        if let Some(key) = UNSUPPORTED_KEYS.into_iter().find(|key| metadata.contains_key(*key)) {
+            return Err(TriggerError::NotSupported { key });
+        }
+        match value("useRegex") {
+            None | Some("false") => {}
+            Some(_) => return Err(TriggerError::NotSupported { key: "useRegex" }),
+        }
+        let base = base(value(MESSAGE_COUNT), value(ACTIVATION_MESSAGE_COUNT))?;
+        let policy = policy_choice(metadata, base)?;
+        let policy_keys: Vec<_> = match &policy {
+            PolicyChoice::Inline { policy, .. } => own_keys(policy).collect(),
+            // A profile brings its own.
+            PolicyChoice::Profile(_) => Vec::new(),
+        };
+        let is_known = |key: &str| {
+            KEYS.iter().any(|known| known.name == key)
+                || KEDA_KEYS.contains(&key)
+                || key == "useRegex"
+                || policy_keys.contains(&key)
+        };
+        let mut ignored: Vec<String> = metadata.keys().filter(|key| !is_known(key)).cloned().collect();
+        ignored.sort_unstable();
+        Ok(Self {
+            queue: queue_name(value(QUEUE_NAME))?,
+            base,
+            policy,
+            ignored,
+            connection: connection(value(CONNECTION_FROM_ENV)),
+        })
+    }
+
+    /// The namespace and the credential, if the surroundings gave one.
+    pub fn connection(&self) -> Result<&ConnectionString, ConnectionProblem> {
+        self.connection.as_ref().map_err(Clone::clone)
+    }
+
+    /// The name of the trigger's one metric, as the built-in trigger forms it: `azure-servicebus-{queue}`, in lower case
+    /// and with `-` for what a Kubernetes metric name cannot hold. KEDA does not correct names of external scalers
+    /// (keda#1168, keda#4954).
+    pub fn metric_name(&self) -> String {
+        let allowed = |character: char| match character.to_ascii_lowercase() {
+            letter @ ('a'..='z' | '0'..='9' | '-' | '_') => letter,
+            _ => '-',
+        };
+        format!("azure-servicebus-{}", self.queue.chars().map(allowed).collect::<String>())
+    }
+}
+
+/// The names of all policies, for texts.
+pub fn policy_names() -> String {
+    scaling::POLICIES.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", ")
+}
+
+fn queue_name(value: Option<&str>) -> Result<String, TriggerError> {
+    let name = value.filter(|name| !name.is_empty());
+    let name = name.ok_or(TriggerError::Missing { key: QUEUE_NAME, allowed: "the name of a queue" })?;
+    let is_allowed = |character: char| character.is_alphanumeric() || matches!(character, '.' | '-' | '_' | '/' | '~');
+    let has_good_parts = name.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    if name.chars().count() > MAX_QUEUE_NAME || !name.chars().all(is_allowed) || !has_good_parts {
+        let allowed =
+            "the name of a queue: at most 260 letters, digits, periods, hyphens, underscores and inner slashes";
+        return Err(wrong(QUEUE_NAME, name, allowed));
+    }
+    Ok(name.to_owned())
+}
+
+fn base(message_count: Option<&str>, activation_message_count: Option<&str>) -> Result<Base, TriggerError> {
+    const ALLOWED: &str = "a whole number from 1 to 1000000";
+    let defaults = Base::default();
+    let count = whole(MESSAGE_COUNT, message_count, defaults.message_count(), 1..=MAX_MESSAGE_COUNT, ALLOWED)?;
+    let activation = whole(
+        ACTIVATION_MESSAGE_COUNT,
+        activation_message_count,
+        defaults.activation_message_count(),
+        0..=i64::MAX.unsigned_abs(),
+        "a whole number from 0",
+    )?;
+    Base::new(count, activation).map_err(|_| wrong(MESSAGE_COUNT, &count.to_string(), ALLOWED))
+}
+
+fn whole<T: FromStr + PartialOrd>(
+    key: &'static str,
+    text: Option<&str>,
+    default: T,
+    range: RangeInclusive<T>,
+    allowed: &'static str,
+) -> Result<T, TriggerError> {
+    match text {
+        None => Ok(default),
+        Some(text) => {
+            text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| wrong(key, text, allowed))
+        }
+    }
+}
+
+fn wrong(key: &'static str, value: &str, allowed: &'static str) -> TriggerError {
+    TriggerError::Invalid { key, value: shown(value), allowed }
+}
+
+fn connection(value: Option<&str>) -> Result<ConnectionString, ConnectionProblem> {
+    match value {
+        None | Some("") => Err(ConnectionProblem::Unresolved),
+        Some(text) => ConnectionString::parse(text).map_err(ConnectionProblem::Invalid),
+    }
+}
+
+fn policy_choice(metadata: &HashMap<String, String>, base: Base) -> Result<PolicyChoice, TriggerError> {
+    match (metadata.get(POLICY), metadata.get(POLICY_PROFILE)) {
+        (Some(_), Some(_)) => Err(TriggerError::PolicyAndProfile),
+        (None, Some(profile)) => Ok(PolicyChoice::Profile(profile.clone())),
+        (policy, None) => {
+            let policy = policy.map_or(scaling::DEFAULT_POLICY, String::as_str);
+            let own = own_keys(policy).filter_map(|key| metadata.get_key_value(key));
+            let settings = own.map(|(key, value)| (key.clone(), value.clone())).collect();
+            match scaling::build_policy(policy, base, &settings) {
+                Ok(_) => Ok(PolicyChoice::Inline { policy: policy.to_owned(), settings }),
+                Err(PolicyError::Unknown(name)) => Err(TriggerError::Policy(PolicyError::Unknown(shown(&name)))),
+                Err(error) => Err(TriggerError::Policy(error)),
+            }
+        }
+    }
+}
+
+/// The metadata keys that a policy reads beside those of every trigger.
+fn own_keys(policy: &str) -> impl Iterator<Item = &'static str> {
+    let entry = scaling::POLICIES.iter().find(|entry| entry.name == policy);
+    entry.into_iter().flat_map(|entry| entry.keys.iter().map(|key| key.name))
+}
+
+fn shown(value: &str) -> String {
+    if value.chars().count() <= MAX_SHOWN {
+        return value.to_owned();
+    }
+    value.chars().take(MAX_SHOWN).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests;
