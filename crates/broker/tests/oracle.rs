@@ -15,7 +15,7 @@ mod record;
 use std::collections::HashMap;
 
 use broker::state::{Config, Content, Effect, Event, Lock, LockToken, State, Timestamp};
-use commands::{Command, Step};
+use commands::Step;
 use ledger::Ledger;
 use model::Model;
 use proptest::{
@@ -100,7 +100,7 @@ fn run(config: &Config, steps: &[Step]) -> Result<(), TestCaseError> {
     for (index, Step { wait, command }) in steps.iter().enumerate() {
         clock += wait;
         let now = Timestamp::from_millis(clock);
-        let event = Command::event(command, index, names.tokens.len());
+        let event = command.event(index, &model);
 
         let mut effects = state.apply(names.with_real_tokens(&event), now);
         names.rename(&mut effects);

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use broker::state::{
-    Address, Config, EntityName, EntityStatus, Event, LockToken, NewMessage, Outcome, Part, QueueProperties,
-    ReceiveMode, ReceiverId, RequestId, Timestamp,
+    Address, Config, EntityName, EntityStatus, Event, LockToken, MessageState, NewMessage, Outcome, Part,
+    QueueProperties, ReceiveMode, ReceiverId, RequestId, Timestamp,
 };
 use proptest::{collection::vec, option, prelude::*};
 use uuid::Uuid;
 
-use super::Body;
+use super::{Body, model::Model};
 
 /// Waits `wait` milliseconds (a little back, too, as clocks do), then does `command`.
 #[derive(Debug, Clone)]
@@ -18,7 +18,7 @@ pub(super) struct Step {
     pub(super) command: Command,
 }
 
-/// An event but for what depends on the steps before it. Tokens count back from the youngest.
+/// An event but for what depends on the steps before it: a [`Pick`] chooses among what there is.
 #[derive(Debug, Clone)]
 pub(super) enum Command {
     Tick,
@@ -26,16 +26,20 @@ pub(super) enum Command {
     Update(EntityName, QueueProperties),
     Delete(EntityName),
     Send(EntityName, Vec<Letter>),
-    Cancel(EntityName, Vec<u64>),
+    Cancel(EntityName, Vec<Pick>),
     Subscribe(ReceiverId, Address, ReceiveMode),
     Credit(ReceiverId, u64),
     Drain(ReceiverId),
     Unsubscribe(ReceiverId),
-    Settle(Address, usize, Outcome<Vec<u8>>),
-    Renew(Address, Vec<usize>),
-    ReceiveDeferred(Address, Vec<u64>, ReceiveMode),
+    Settle(Option<Address>, Pick, Outcome<Vec<u8>>),
+    Renew(Address, Vec<Pick>),
+    ReceiveDeferred(Address, Vec<Pick>, ReceiveMode),
     Peek(Address, u64, usize),
 }
+
+/// The nth of those there are, or, one past the last of them, one that is not.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pick(usize);
 
 #[derive(Debug, Clone)]
 pub(super) struct Letter {
@@ -46,11 +50,15 @@ pub(super) struct Letter {
 }
 
 impl Command {
-    /// The event of step `index`, after `tokens` lock tokens have been given out.
-    pub(super) fn event(&self, index: usize, tokens: usize) -> Event<Body> {
+    /// The event of step `index`, in the state the model is in.
+    pub(super) fn event(&self, index: usize, model: &Model) -> Event<Body> {
         let request = RequestId(index as u64);
-        // Counting back past the first token gives 0, which no lock has.
-        let token = |back: usize| -> LockToken { Uuid::from_u128(tokens.saturating_sub(back) as u128) };
+        let numbers = |picks: Vec<Pick>, address: &Address, state| {
+            let present = model.numbers(address, state);
+            picks.into_iter().map(|pick| pick.of(&present).unwrap_or(pick.0 as u64)).collect()
+        };
+        // A token that was given out early and is probably settled or run out by now; or 0, which never was.
+        let used_up = |pick: Pick| -> LockToken { Uuid::from_u128(pick.0 as u128 % (model.tokens + 1)) };
         match self.clone() {
             Self::Tick => Event::Tick,
             Self::Create(name, properties) => Event::CreateQueue { request, name, properties },
@@ -64,23 +72,41 @@ impl Command {
                 });
                 Event::Send { request, queue, messages: messages.collect() }
             }
-            Self::Cancel(queue, sequence_numbers) => Event::CancelScheduled { request, queue, sequence_numbers },
+            Self::Cancel(queue, picks) => {
+                let sequence_numbers = numbers(picks, &Address::main(queue.clone()), MessageState::Scheduled);
+                Event::CancelScheduled { request, queue, sequence_numbers }
+            }
             Self::Subscribe(receiver, address, mode) => Event::Subscribe { receiver, address, mode },
             Self::Credit(receiver, limit) => Event::Credit { receiver, limit },
             Self::Drain(receiver) => Event::Drain { receiver },
             Self::Unsubscribe(receiver) => Event::Unsubscribe { receiver },
-            Self::Settle(address, back, outcome) => {
-                Event::Settle { request, address, lock_token: token(back), outcome }
+            Self::Settle(address, pick, outcome) => {
+                let (holding, lock_token) = pick.of(&model.locks()).unwrap_or_else(|| (alpha(), used_up(pick)));
+                Event::Settle { request, address: address.unwrap_or(holding), lock_token, outcome }
             }
-            Self::Renew(address, backs) => {
-                Event::RenewLocks { request, address, lock_tokens: backs.into_iter().map(token).collect() }
+            Self::Renew(address, picks) => {
+                let locks: Vec<_> = model.locks().into_iter().filter(|(holding, _)| *holding == address).collect();
+                let lock_tokens =
+                    picks.into_iter().map(|pick| pick.of(&locks).map_or(used_up(pick), |(_, token)| token));
+                Event::RenewLocks { request, lock_tokens: lock_tokens.collect(), address }
             }
-            Self::ReceiveDeferred(address, sequence_numbers, mode) => {
+            Self::ReceiveDeferred(address, picks, mode) => {
+                let sequence_numbers = numbers(picks, &address, MessageState::Deferred);
                 Event::ReceiveDeferred { request, address, sequence_numbers, mode }
             }
             Self::Peek(address, from, max) => Event::Peek { request, address, from, max },
         }
     }
+}
+
+impl Pick {
+    fn of<T: Clone>(self, present: &[T]) -> Option<T> {
+        present.get(self.0 % (present.len() + 1)).cloned()
+    }
+}
+
+fn alpha() -> Address {
+    Address::main(EntityName::new("alpha").expect("a fixed, valid name"))
 }
 
 /// Every place a message can be in.
@@ -124,14 +150,16 @@ fn command() -> impl Strategy<Value = Command> {
         1 => (name(), properties()).prop_map(|(name, properties)| Command::Update(name, properties)),
         1 => name().prop_map(Command::Delete),
         12 => (name(), vec(letter(), 0..4)).prop_map(|(name, letters)| Command::Send(name, letters)),
-        1 => (name(), numbers()).prop_map(|(name, numbers)| Command::Cancel(name, numbers)),
+        2 => (name(), vec(pick(), 0..3)).prop_map(|(name, picks)| Command::Cancel(name, picks)),
         5 => (receiver(), address(), mode()).prop_map(|(id, address, mode)| Command::Subscribe(id, address, mode)),
         8 => (receiver(), 0..40_u64).prop_map(|(receiver, limit)| Command::Credit(receiver, limit)),
         1 => receiver().prop_map(Command::Drain),
         1 => receiver().prop_map(Command::Unsubscribe),
-        16 => (address(), 0..6_usize, outcome()).prop_map(|(at, back, outcome)| Command::Settle(at, back, outcome)),
-        2 => (address(), vec(0..4_usize, 0..3)).prop_map(|(address, backs)| Command::Renew(address, backs)),
-        4 => (address(), numbers(), mode()).prop_map(|(at, numbers, mode)| Command::ReceiveDeferred(at, numbers, mode)),
+        16 => (option::weighted(0.1, address()), pick(), outcome())
+            .prop_map(|(address, pick, outcome)| Command::Settle(address, pick, outcome)),
+        3 => (address(), vec(pick(), 0..3)).prop_map(|(address, picks)| Command::Renew(address, picks)),
+        4 => (address(), vec(pick(), 0..3), mode())
+            .prop_map(|(address, picks, mode)| Command::ReceiveDeferred(address, picks, mode)),
         1 => (address(), 0..20_u64, 0..5_usize).prop_map(|(address, from, max)| Command::Peek(address, from, max)),
     ]
 }
@@ -155,8 +183,8 @@ fn mode() -> impl Strategy<Value = ReceiveMode> {
     prop_oneof![4 => Just(ReceiveMode::PeekLock), 1 => Just(ReceiveMode::ReceiveAndDelete)]
 }
 
-fn numbers() -> impl Strategy<Value = Vec<u64>> {
-    vec(0..25_u64, 0..3)
+fn pick() -> impl Strategy<Value = Pick> {
+    (0..12_usize).prop_map(Pick)
 }
 
 fn letter() -> impl Strategy<Value = Letter> {

@@ -23,7 +23,8 @@ pub(super) struct Model {
     /// Receivers with credit, the one to serve next first. Those of all queues in one line: each place looks for the first
     /// of its own.
     line: Vec<ReceiverId>,
-    tokens: u128,
+    /// How many have been given out.
+    pub(super) tokens: u128,
     now: Timestamp,
 }
 
@@ -137,6 +138,16 @@ impl Model {
 
     pub(super) fn holds_lock(&self, address: &Address, token: Uuid) -> bool {
         self.at(address).any(|message| message.lock.is_some_and(|lock| lock.token == token))
+    }
+
+    /// Every lock there is, and where.
+    pub(super) fn locks(&self) -> Vec<(Address, LockToken)> {
+        self.messages.iter().filter_map(|message| Some((message.at.clone(), message.lock?.token))).collect()
+    }
+
+    /// The numbers of the messages in one state, locked or not.
+    pub(super) fn numbers(&self, address: &Address, state: MessageState) -> Vec<u64> {
+        self.at(address).filter(|message| message.state == state).map(|message| message.number).collect()
     }
 
     pub(super) fn list(&self) -> Vec<QueueSnapshot> {
