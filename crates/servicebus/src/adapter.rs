@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::{ConnectionString, QueueClient};
 
@@ -95,12 +96,37 @@ pub enum ConnectError {
     },
 }
 
+/// How our adapter behaves. The other one has deadlines of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientOptions {
+    /// How long a call may take. Receiving has the caller's own wait; this bounds the time until the wait can begin.
+    pub call_timeout: Duration,
+    /// How long connecting may take, from dialling until the credential is accepted.
+    pub connect_timeout: Duration,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self { call_timeout: Duration::from_secs(15), connect_timeout: Duration::from_secs(10) }
+    }
+}
+
 /// Makes the client of one queue (or of `QUEUE/$DeadLetterQueue`). Nothing is dialled yet: the first call connects, so
 /// whether the queue exists and the credential is good shows there.
 pub fn connect(
     connection: &ConnectionString,
     queue: &str,
     adapter: Adapter,
+) -> Result<Arc<dyn QueueClient>, ConnectError> {
+    connect_with(connection, queue, adapter, &ClientOptions::default())
+}
+
+/// As [`connect`], with deadlines of the caller's choice.
+pub fn connect_with(
+    connection: &ConnectionString,
+    queue: &str,
+    adapter: Adapter,
+    options: &ClientOptions,
 ) -> Result<Arc<dyn QueueClient>, ConnectError> {
     check_queue_name(queue)?;
     if let Some(entity_path) = connection.entity_path()
@@ -109,7 +135,7 @@ pub fn connect(
         return Err(ConnectError::OtherEntity { entity_path: entity_path.to_owned(), queue: queue.to_owned() });
     }
     match adapter {
-        Adapter::Ours => Ok(crate::ours::connect(connection, queue)),
+        Adapter::Ours => Ok(crate::ours::connect(connection, queue, options)),
         #[cfg(feature = "azservicebus")]
         Adapter::Azservicebus => crate::azservicebus::connect(connection, queue),
         #[cfg(not(feature = "azservicebus"))]

@@ -15,10 +15,10 @@ mod ours;
 mod sas;
 mod tls;
 
-pub use adapter::{Adapter, ConnectError, UnknownAdapter, connect};
+pub use adapter::{Adapter, ClientOptions, ConnectError, UnknownAdapter, connect, connect_with};
 pub use administration::{
-    AdministrationClient, AdministrationError, AdministrationOptions, NewQueue, QueueCounts, QueueDescription, QueuePages,
-    QueueStatus,
+    AdministrationClient, AdministrationError, AdministrationOptions, NewQueue, QueueCounts, QueueDescription,
+    QueuePages, QueueStatus,
 };
 pub use batch::Batch;
 pub use client::{

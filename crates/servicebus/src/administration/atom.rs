@@ -21,13 +21,26 @@ pub(super) enum Document {
     /// The queue.
     Entry(QueueDescription),
     /// A feed: the service answers so, with nothing in it, for a queue that does not exist.
-    Feed(Vec<QueueDescription>),
+    Feed {
+        /// The queues on this page.
+        queues: Vec<QueueDescription>,
+        /// Whether the service says that there is another page.
+        has_next: bool,
+    },
 }
 
 #[derive(Deserialize)]
 struct Feed {
     #[serde(default)]
+    link: Vec<Link>,
+    #[serde(default)]
     entry: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Link {
+    #[serde(rename = "@rel", default)]
+    rel: String,
 }
 
 #[derive(Deserialize)]
@@ -58,6 +71,7 @@ struct Queue {
     count_details: CountDetails,
 }
 
+#[expect(clippy::struct_field_names, reason = "the names of the elements")]
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct CountDetails {
@@ -77,7 +91,11 @@ pub(super) fn read(text: &str) -> Result<Document, String> {
         }
         "feed" => {
             let feed: Feed = quick_xml::de::from_str(text).map_err(|error| error.to_string())?;
-            Ok(Document::Feed(feed.entry.into_iter().map(Entry::describe).collect::<Result<_, _>>()?))
+            let has_next = feed.link.iter().any(|link| link.rel == "next");
+            Ok(Document::Feed {
+                queues: feed.entry.into_iter().map(Entry::describe).collect::<Result<_, _>>()?,
+                has_next,
+            })
         }
         other => Err(format!("its root element is {other:?}, not `entry` or `feed`")),
     }

@@ -69,7 +69,7 @@ impl AdministrationClient {
         let body = self.send(Method::GET, name, self.queue_url(name)?, None).await?;
         match atom::read(&body).map_err(|why| self.malformed(why))? {
             Document::Entry(queue) => Ok(queue),
-            Document::Feed(_) => Err(self.not_found(name)),
+            Document::Feed { .. } => Err(self.not_found(name)),
         }
     }
 
@@ -79,7 +79,7 @@ impl AdministrationClient {
         let body = self.send(Method::PUT, name, self.queue_url(name)?, Some(body)).await?;
         match atom::read(&body).map_err(|why| self.malformed(why))? {
             Document::Entry(queue) => Ok(queue),
-            Document::Feed(_) => Err(self.malformed("the answer to the creation of a queue is a feed".to_owned())),
+            Document::Feed { .. } => Err(self.malformed("the answer to the creation of a queue is a feed".to_owned())),
         }
     }
 
@@ -209,12 +209,12 @@ impl QueuePages<'_> {
             .append_pair("$skip", &self.skip.to_string())
             .append_pair("$top", &page_size.to_string());
         let body = self.client.send(Method::GET, "$Resources/Queues", url, None).await?;
-        let Document::Feed(queues) = atom::read(&body).map_err(|why| self.client.malformed(why))? else {
+        let Document::Feed { queues, has_next } = atom::read(&body).map_err(|why| self.client.malformed(why))? else {
             return Err(self.client.malformed("the listing is not a feed".to_owned()));
         };
         self.skip += queues.len();
-        // A short page is the last one: asking once more would cost ten credits to learn nothing.
-        self.finished = queues.len() < page_size;
+        // A short page without a next one is the last: asking once more would cost ten credits to learn nothing.
+        self.finished = queues.is_empty() || (queues.len() < page_size && !has_next);
         Ok((!queues.is_empty()).then_some(queues))
     }
 }

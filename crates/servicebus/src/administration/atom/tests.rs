@@ -27,7 +27,7 @@ const DESCRIPTION: &str = r#"<LockDuration>PT1M</LockDuration><MaxSizeInMegabyte
 fn read_entry(text: &str) -> QueueDescription {
     match read(text) {
         Ok(Document::Entry(queue)) => queue,
-        Ok(Document::Feed(_)) => panic!("read as a feed"),
+        Ok(Document::Feed { .. }) => panic!("read as a feed"),
         Err(why) => panic!("{why}"),
     }
 }
@@ -57,10 +57,15 @@ fn a_feed_gives_its_entries_and_may_be_empty() {
         <title type="text">Queues</title><id>https://h/$Resources/Queues</id><updated>2026-01-01T00:00:00Z</updated>
         <link rel="self" href="https://h/$Resources/Queues"/>"#;
     let two = format!("{head}{}{}</feed>", entry("a", DESCRIPTION), entry("b", DESCRIPTION));
-    let Ok(Document::Feed(queues)) = read(&two) else { panic!("a feed of two") };
+    let Ok(Document::Feed { queues, has_next: false }) = read(&two) else { panic!("a feed of two") };
     assert_eq!(queues.iter().map(|queue| queue.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
-    let Ok(Document::Feed(queues)) = read(&format!("{head}</feed>")) else { panic!("a feed of none") };
+    let Ok(Document::Feed { queues, has_next: false }) = read(&format!("{head}</feed>")) else {
+        panic!("a feed of none")
+    };
     assert!(queues.is_empty());
+    let next = r#"<link rel="next" href="https://h/$Resources/Queues?$skip=1"/>"#;
+    let more = format!("{head}{next}{}</feed>", entry("a", DESCRIPTION));
+    assert!(matches!(read(&more), Ok(Document::Feed { has_next: true, .. })));
 }
 
 #[test]
