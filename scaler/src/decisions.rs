@@ -144,6 +144,14 @@ impl Decisions {
     /// Decides on these readings, with the configuration as it is now.
     pub fn decide(&self, trigger: &Trigger, seen: Seen) -> Result<Judged, Refusal> {
         let decision = self.policy(trigger)?.decide(&seen.window(), self.readings.now());
+        tracing::debug!(
+            queue = trigger.queue,
+            replicas = decision.replicas,
+            active = decision.active,
+            why = decision.why,
+            age_seconds = seen.age.as_secs_f64(),
+            "decided"
+        );
         Ok(Judged { decision, seen })
     }
 

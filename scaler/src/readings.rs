@@ -129,7 +129,9 @@ impl Readings {
                     self.refresh_deadline.as_secs_f64()
                 )))
             });
-            Arc::new(Record::after(previous.as_deref(), result, self.now()))
+            let record = Record::after(previous.as_deref(), result, self.now());
+            log_change(&query, previous.as_deref(), &record);
+            Arc::new(record)
         };
         let is_due = |record: &Arc<Record>| record.is_due(self.now(), cache_ttl);
         self.cache.entry(key).or_insert_with_if(refresh, is_due).await.into_value()
@@ -178,6 +180,17 @@ impl Record {
             Some(failure) if age > max_staleness => Err(Arc::clone(failure)),
             failure => Ok(Seen { readings: Arc::clone(&self.window), age, stale_because: failure.clone() }),
         }
+    }
+}
+
+/// One line when a queue can no longer be read and one when it can again, however often it is tried between.
+fn log_change(query: &Query, previous: Option<&Record>, record: &Record) {
+    let (queue, host) = (&query.queue, query.connection.host());
+    let before = previous.and_then(|previous| previous.failure.as_deref());
+    match (before, record.failure.as_deref()) {
+        (None, Some(problem)) => tracing::warn!(queue, host, %problem, "the queue cannot be read"),
+        (Some(_), None) => tracing::info!(queue, host, "the queue can be read again"),
+        _ => {}
     }
 }
 

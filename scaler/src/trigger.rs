@@ -8,47 +8,58 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use scaling::{Base, PolicyError, Settings};
+use scaling::{Base, Key, PolicyError, Settings};
 use servicebus::{ConnectionString, ConnectionStringError};
 
-/// A key of the trigger's metadata, for parsing and for the reference table.
-#[derive(Clone, Copy, Debug)]
-pub struct MetadataKey {
-    /// As it is written.
-    pub name: &'static str,
-    /// What may stand there, and what it means.
-    pub meaning: &'static str,
-}
+const QUEUE_NAME: Key = Key {
+    name: "queueName",
+    doc: "the queue",
+    allowed: "the name of a queue: 1 to 260 letters, digits, periods, hyphens, underscores and inner slashes",
+    default: "",
+};
+const MESSAGE_COUNT: Key = Key {
+    name: "messageCount",
+    doc: "messages per replica; the target that the HPA gets",
+    allowed: "a whole number from 1 to 1000000",
+    default: "5",
+};
+const ACTIVATION_MESSAGE_COUNT: Key = Key {
+    name: "activationMessageCount",
+    doc: "active only with strictly more messages than this",
+    allowed: "a whole number from 0",
+    default: "0",
+};
+const CONNECTION_FROM_ENV: Key = Key {
+    name: "connectionFromEnv",
+    doc: "holds the connection string; KEDA puts the variable's value here",
+    allowed: "the name of an environment variable of the scale target's container",
+    default: "",
+};
+const POLICY: Key = Key {
+    name: "policy",
+    doc: "how many replicas the readings call for",
+    allowed: "the name of a policy",
+    default: scaling::DEFAULT_POLICY,
+};
+const POLICY_PROFILE: Key = Key {
+    name: "policyProfile",
+    doc: "a policy by name, instead of policy",
+    allowed: "a name in the scaler's config file",
+    default: "",
+};
 
-/// The keys that every trigger may have. A policy's own keys come on top.
-pub const KEYS: [MetadataKey; 6] = [
-    MetadataKey { name: QUEUE_NAME, meaning: "name of the queue; required" },
-    MetadataKey { name: MESSAGE_COUNT, meaning: "messages per replica, a whole number from 1 to 1000000; default 5" },
-    MetadataKey {
-        name: ACTIVATION_MESSAGE_COUNT,
-        meaning: "the target is active when there are more messages than this, a whole number from 0; default 0",
-    },
-    MetadataKey {
-        name: CONNECTION_FROM_ENV,
-        meaning: "name of the scale target's environment variable that holds the connection string; required",
-    },
-    MetadataKey { name: POLICY, meaning: "how many replicas the readings call for; default messageCount" },
-    MetadataKey { name: POLICY_PROFILE, meaning: "name of a policy in the scaler's config file, instead of policy" },
-];
+/// The keys that every trigger may have; an empty default means that there is none. A policy's own keys come on top.
+pub const KEYS: [Key; 6] =
+    [QUEUE_NAME, MESSAGE_COUNT, ACTIVATION_MESSAGE_COUNT, CONNECTION_FROM_ENV, POLICY, POLICY_PROFILE];
 
-const QUEUE_NAME: &str = "queueName";
-const MESSAGE_COUNT: &str = "messageCount";
-const ACTIVATION_MESSAGE_COUNT: &str = "activationMessageCount";
-const CONNECTION_FROM_ENV: &str = "connectionFromEnv";
 const CONNECTION: &str = "connection";
-const POLICY: &str = "policy";
-const POLICY_PROFILE: &str = "policyProfile";
+const USE_REGEX: &str = "useRegex";
 
 /// Keys that KEDA reads itself and forwards all the same (`pkg/scalers/external_scaler.go`).
 const KEDA_KEYS: [&str; 7] =
     ["scalerAddress", "enableTLS", "unsafeSsl", "caCert", "tlsClientCert", "tlsClientKey", "tlsCertFile"];
 
-/// Keys of the built-in trigger whose features are not here yet: ignoring them would scale on something else.
+/// Keys whose features are not here yet: ignoring them would scale on something else.
 const UNSUPPORTED_KEYS: [&str; 3] = ["topicName", "subscriptionName", "connectionRef"];
 
 /// Far beyond any use, and small enough that value and target stay exact in KEDA's thousandths.
@@ -153,11 +164,11 @@ impl Trigger {
         if let Some(key) = UNSUPPORTED_KEYS.into_iter().find(|key| metadata.contains_key(*key)) {
             return Err(TriggerError::NotSupported { key });
         }
-        match value("useRegex") {
+        match value(USE_REGEX) {
             None | Some("false") => {}
-            Some(_) => return Err(TriggerError::NotSupported { key: "useRegex" }),
+            Some(_) => return Err(TriggerError::NotSupported { key: USE_REGEX }),
         }
-        let base = base(value(MESSAGE_COUNT), value(ACTIVATION_MESSAGE_COUNT))?;
+        let base = base(value(MESSAGE_COUNT.name), value(ACTIVATION_MESSAGE_COUNT.name))?;
         let policy = policy_choice(metadata, base)?;
         let policy_keys: Vec<_> = match &policy {
             PolicyChoice::Inline { policy, .. } => own_keys(policy).collect(),
@@ -167,17 +178,17 @@ impl Trigger {
         let is_known = |key: &str| {
             KEYS.iter().any(|known| known.name == key)
                 || KEDA_KEYS.contains(&key)
-                || key == "useRegex"
+                || key == USE_REGEX
                 || policy_keys.contains(&key)
         };
         let mut ignored: Vec<String> = metadata.keys().filter(|key| !is_known(key)).cloned().collect();
         ignored.sort_unstable();
         Ok(Self {
-            queue: queue_name(value(QUEUE_NAME))?,
+            queue: queue_name(value(QUEUE_NAME.name))?,
             base,
             policy,
             ignored,
-            connection: connection(value(CONNECTION_FROM_ENV)),
+            connection: connection(value(CONNECTION_FROM_ENV.name)),
         })
     }
 
@@ -205,48 +216,38 @@ pub fn policy_names() -> String {
 
 fn queue_name(value: Option<&str>) -> Result<String, TriggerError> {
     let name = value.filter(|name| !name.is_empty());
-    let name = name.ok_or(TriggerError::Missing { key: QUEUE_NAME, allowed: "the name of a queue" })?;
-    let is_allowed = |character: char| character.is_alphanumeric() || matches!(character, '.' | '-' | '_' | '/' | '~');
+    let name = name.ok_or(TriggerError::Missing { key: QUEUE_NAME.name, allowed: QUEUE_NAME.allowed })?;
+    let is_allowed = |character: char| character.is_alphanumeric() || matches!(character, '.' | '-' | '_' | '/');
     let has_good_parts = name.split('/').all(|part| !matches!(part, "" | "." | ".."));
     if name.chars().count() > MAX_QUEUE_NAME || !name.chars().all(is_allowed) || !has_good_parts {
-        let allowed =
-            "the name of a queue: at most 260 letters, digits, periods, hyphens, underscores and inner slashes";
-        return Err(wrong(QUEUE_NAME, name, allowed));
+        return Err(wrong(&QUEUE_NAME, name));
     }
     Ok(name.to_owned())
 }
 
 fn base(message_count: Option<&str>, activation_message_count: Option<&str>) -> Result<Base, TriggerError> {
-    const ALLOWED: &str = "a whole number from 1 to 1000000";
     let defaults = Base::default();
-    let count = whole(MESSAGE_COUNT, message_count, defaults.message_count(), 1..=MAX_MESSAGE_COUNT, ALLOWED)?;
-    let activation = whole(
-        ACTIVATION_MESSAGE_COUNT,
-        activation_message_count,
-        defaults.activation_message_count(),
-        0..=i64::MAX.unsigned_abs(),
-        "a whole number from 0",
-    )?;
-    Base::new(count, activation).map_err(|_| wrong(MESSAGE_COUNT, &count.to_string(), ALLOWED))
+    let count = whole(&MESSAGE_COUNT, message_count, defaults.message_count(), 1..=MAX_MESSAGE_COUNT)?;
+    let any_count = 0..=i64::MAX.unsigned_abs();
+    let default = defaults.activation_message_count();
+    let activation = whole(&ACTIVATION_MESSAGE_COUNT, activation_message_count, default, any_count)?;
+    Base::new(count, activation).map_err(|_| wrong(&MESSAGE_COUNT, &count.to_string()))
 }
 
 fn whole<T: FromStr + PartialOrd>(
-    key: &'static str,
+    key: &Key,
     text: Option<&str>,
     default: T,
     range: RangeInclusive<T>,
-    allowed: &'static str,
 ) -> Result<T, TriggerError> {
     match text {
         None => Ok(default),
-        Some(text) => {
-            text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| wrong(key, text, allowed))
-        }
+        Some(text) => text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| wrong(key, text)),
     }
 }
 
-fn wrong(key: &'static str, value: &str, allowed: &'static str) -> TriggerError {
-    TriggerError::Invalid { key, value: shown(value), allowed }
+fn wrong(key: &Key, value: &str) -> TriggerError {
+    TriggerError::Invalid { key: key.name, value: shown(value), allowed: key.allowed }
 }
 
 fn connection(value: Option<&str>) -> Result<ConnectionString, ConnectionProblem> {
@@ -257,7 +258,7 @@ fn connection(value: Option<&str>) -> Result<ConnectionString, ConnectionProblem
 }
 
 fn policy_choice(metadata: &HashMap<String, String>, base: Base) -> Result<PolicyChoice, TriggerError> {
-    match (metadata.get(POLICY), metadata.get(POLICY_PROFILE)) {
+    match (metadata.get(POLICY.name), metadata.get(POLICY_PROFILE.name)) {
         (Some(_), Some(_)) => Err(TriggerError::PolicyAndProfile),
         (None, Some(profile)) => Ok(PolicyChoice::Profile(profile.clone())),
         (policy, None) => {

@@ -128,6 +128,25 @@ fn a_connection_that_is_not_there_fails_reads_but_not_the_specification() {
 }
 
 #[test]
+fn documented_defaults_are_the_defaults() {
+    let written = with(&[]).expect("sound metadata");
+    let defaults: Vec<_> =
+        KEYS.iter().filter(|key| !key.default.is_empty()).map(|key| (key.name, key.default)).collect();
+    let spelled = with(&defaults).expect("the defaults are allowed");
+    assert_eq!((spelled.base, spelled.policy), (written.base, written.policy));
+}
+
+#[test]
+fn the_reference_names_every_key_and_policy() {
+    let reference = include_str!("../../../docs/scaler.md");
+    let policies = scaling::POLICIES;
+    let keys = KEYS.iter().chain(policies.iter().flat_map(|policy| policy.keys)).map(|key| key.name);
+    for name in keys.chain(policies.iter().map(|policy| policy.name)) {
+        assert!(reference.contains(&format!("`{name}`")), "docs/scaler.md does not name {name}");
+    }
+}
+
+#[test]
 fn metric_names_are_what_kubernetes_takes() {
     let name = |queue: &str| with(&[("queueName", queue)]).expect("sound metadata").metric_name();
     assert_eq!(name("orders"), "azure-servicebus-orders");

@@ -1,0 +1,101 @@
+//! Policies by name: swapped while the scaler runs, seen at the very next call, the specification unmoved.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use scaler::config::{Config, ConfigHandle, reload};
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+
+use crate::support::{Scaler, assert_refused, broker_with, eventually, send, trigger};
+
+const ONE: &str = "profiles: {gold: {policy: weighted, weights: 'active=1'}}";
+const TRIPLE: &str = "profiles: {gold: {policy: weighted, weights: 'active=3'}}";
+
+/// As an editor or Kubernetes does it: the new file takes the old one's place in one step.
+fn replace(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    std::fs::write(&new, text).expect("the folder is writable");
+    std::fs::rename(&new, path).expect("a file can be replaced");
+}
+
+fn follow(path: &Path, handle: &ConfigHandle, shutdown: &CancellationToken) {
+    let following = reload::follow(path.to_owned(), handle.clone(), Duration::from_millis(40), None, shutdown.clone());
+    tokio::spawn(following);
+}
+
+#[tokio::test]
+async fn a_profile_swapped_while_running_counts_from_the_next_call_on() {
+    let broker = broker_with(&["orders"]).await;
+    send(broker.connection_string(), "orders", 10).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("scaler.yaml");
+    replace(&file, &format!("cacheTtlSeconds: 300\n{ONE}"));
+    let scaler = Scaler::start(&format!("cacheTtlSeconds: 300\n{ONE}")).await;
+    follow(&file, &scaler.config, &scaler.shutdown);
+    let trigger = trigger(broker.connection_string(), &[("queueName", "orders"), ("policyProfile", "gold")]);
+    let specification =
+        scaler.client.clone().get_metric_spec(trigger.clone()).await.expect("sound metadata").into_inner();
+    assert_eq!(scaler.metric(&trigger).await.expect("the queue can be read").metric_value, 10);
+
+    replace(&file, &format!("cacheTtlSeconds: 300\n{TRIPLE}"));
+    let swapped = Config::parse(&format!("cacheTtlSeconds: 300\n{TRIPLE}")).expect("a good file");
+    eventually("the new file to be in force", || {
+        std::future::ready((*scaler.config.snapshot() == swapped).then_some(()))
+    })
+    .await;
+    assert_eq!(scaler.metric(&trigger).await.expect("the queue can be read").metric_value, 30);
+    assert_eq!(scaler.reads(), 1, "a new policy needs no new reading");
+    let after = scaler.client.clone().get_metric_spec(trigger).await.expect("sound metadata").into_inner();
+    assert_eq!(after, specification, "the HPA's target does not move");
+}
+
+#[tokio::test]
+async fn a_bad_file_changes_nothing_and_a_good_one_after_it_counts() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("scaler.yaml");
+    replace(&file, ONE);
+    let before = Config::read(&file).expect("a good file");
+    let handle = ConfigHandle::new(before.clone());
+    let shutdown = CancellationToken::new();
+    follow(&file, &handle, &shutdown);
+    // The good half of a file with a bad half must not count either.
+    for bad in ["profiles: {gold: {policy: magic}}", "cacheTtlSeconds: 1\nprofiles: {gold: {}}", "]", "unknown: 1"] {
+        replace(&file, bad);
+        let refused = tokio::time::timeout(Duration::from_millis(200), async {
+            while *handle.snapshot() == before {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        assert!(refused.await.is_err(), "{bad:?} must change nothing");
+    }
+    std::fs::remove_file(&file).expect("the file is there");
+    replace(&file, TRIPLE);
+    let good = Config::read(&file).expect("a good file");
+    eventually("the good file to be in force", || std::future::ready((*handle.snapshot() == good).then_some(()))).await;
+    shutdown.cancel();
+}
+
+#[tokio::test]
+async fn an_unknown_profile_is_refused_with_the_known_ones_and_costs_no_read() {
+    let broker = broker_with(&["orders"]).await;
+    let scaler = Scaler::start(ONE).await;
+    let trigger = trigger(broker.connection_string(), &[("queueName", "orders"), ("policyProfile", "silver")]);
+    let words = ["policyProfile", "silver", "gold"];
+    assert_refused(scaler.metric(&trigger).await, Code::FailedPrecondition, &words);
+    assert_refused(scaler.watch(&trigger).await, Code::FailedPrecondition, &words);
+    assert_eq!(scaler.reads(), 0);
+    scaler.config.replace(Config::parse("profiles: {silver: {policy: messageCount}}").expect("a good file"));
+    eventually("the profile that was added", || scaler.metric(&trigger).map(Result::ok)).await;
+}
+
+#[tokio::test]
+async fn policies_in_metadata_need_no_file() {
+    let broker = broker_with(&["orders"]).await;
+    send(broker.connection_string(), "orders", 10).await;
+    let scaler = Scaler::start("").await;
+    let metadata = [("queueName", "orders"), ("policy", "weighted"), ("weights", "active=0.5,scheduled=1")];
+    let value = scaler.metric(&trigger(broker.connection_string(), &metadata)).await.expect("the queue can be read");
+    assert_eq!((value.metric_value, value.metric_value_float), (5, 5.0));
+}
