@@ -43,10 +43,10 @@ pub struct Args {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: Option<u32>,
     /// Messages per second on average; 0 sends as fast as possible
-    #[arg(long, value_name = "RATE", default_value = "0")]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true, default_value = "0")]
     pub rate: Rate,
     /// How long a batch that is not confirmed is tried again, in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, default_value = "60")]
     pub retry_for: Seconds,
     /// Append the id of each confirmed message to this file, one a line
     #[arg(long, value_name = "FILE")]

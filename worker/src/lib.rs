@@ -41,7 +41,7 @@ pub struct Args {
     #[command(flatten)]
     pub queue: QueueFlags,
     /// Simulated work per message, in seconds, such as 1 or 0.25
-    #[arg(long, env = "WAIT_TIME", value_name = "SECONDS", default_value = "1")]
+    #[arg(long, env = "WAIT_TIME", value_name = "SECONDS", allow_negative_numbers = true, default_value = "1")]
     pub wait_time: Seconds,
     /// Messages handled at the same time, 1 to 1000
     #[arg(long, value_name = "COUNT", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1000))]
@@ -51,7 +51,7 @@ pub struct Args {
     pub ledger: Option<PathBuf>,
     /// After SIGTERM, finish what is in hand within this many seconds, then give it back; keep it below the pod's
     /// terminationGracePeriodSeconds (Kubernetes' default is 30)
-    #[arg(long, value_name = "SECONDS", default_value = "25")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, default_value = "25")]
     pub drain_timeout: Seconds,
     /// Write the ready line to this file too, atomically, once the queue was reached
     #[arg(long, value_name = "FILE")]

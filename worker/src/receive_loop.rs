@@ -192,6 +192,7 @@ impl Hands {
     }
 
     fn take(&mut self, message: ReceivedMessage) {
+        tracing::debug!(sequence_number = message.sequence_number, "received");
         let (client, handler, hurry) = (self.client.clone(), self.handler.clone(), self.hurry.clone());
         self.tasks.spawn(async move { handle_and_settle(client.as_ref(), handler.as_ref(), message, &hurry).await });
     }

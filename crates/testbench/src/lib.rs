@@ -1,0 +1,142 @@
+//! What tests of whole programs stand on: a broker in this process, programs as real child processes, and a proxy whose
+//! connections can be cut. Every wait has a deadline, waits for a state, and panics with what it saw instead.
+//!
+//! For tests alone: no program depends on it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::{Broker, Options, QueueOptions};
+use servicebus::{Adapter, AdministrationClient, ConnectionString, OutgoingMessage, QueueClient, QueueCounts};
+use workload::{Ledger, body};
+
+mod program;
+mod proxy;
+
+pub use program::{Ended, Program};
+pub use proxy::Proxy;
+
+/// Longer than anything here takes, on a slow machine too.
+const DEADLINE: Duration = Duration::from_mins(1);
+/// Between two looks at a state.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// The name of the queue that tests use.
+pub const QUEUE: &str = "orders";
+
+/// Fails the test when something takes too long.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let result = tokio::time::timeout(DEADLINE, future).await;
+    result.unwrap_or_else(|_| panic!("{what}: not within {DEADLINE:?}"))
+}
+
+/// Waits until something is so.
+pub async fn until<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F) {
+    within(what, async {
+        while !is_so().await {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    })
+    .await;
+}
+
+/// The clients that this build has.
+pub fn clients() -> impl Iterator<Item = Adapter> {
+    Adapter::ALL.into_iter().filter(|adapter| adapter.is_built())
+}
+
+/// A broker with one queue, [`QUEUE`], and a folder for files.
+pub struct Bench {
+    broker: Broker,
+    administration: AdministrationClient,
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    /// A broker whose queue has this lock duration.
+    pub async fn start(lock_duration: Duration) -> Self {
+        let queue = QueueOptions { lock_duration, ..QueueOptions::new(QUEUE) };
+        let options = Options { queues: vec![queue], ..Options::default() };
+        let broker = Broker::start(options).await.expect("a free port");
+        let connection = ConnectionString::parse(broker.connection_string()).expect("the broker's own");
+        // The administration client's TLS is not used, but wants a provider.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let administration = AdministrationClient::new(&connection).expect("a client");
+        Self { broker, administration, folder: tempfile::tempdir().expect("a temporary folder") }
+    }
+
+    /// A way to the broker that can be cut.
+    pub async fn proxy(&self) -> Proxy {
+        Proxy::start(self.broker.addresses()[0]).await
+    }
+
+    /// A connection string that reaches the broker.
+    pub fn connection_string(&self) -> &str {
+        self.broker.connection_string()
+    }
+
+    /// A connection string that reaches the broker through a proxy.
+    pub fn connection_string_through(&self, proxy: &Proxy) -> String {
+        let direct = format!("sb://{}", self.broker.addresses()[0]);
+        let replaced = self.connection_string().replace(&direct, &format!("sb://{}", proxy.address()));
+        assert_ne!(replaced, self.connection_string(), "the connection string names the broker's address");
+        replaced
+    }
+
+    /// A client of the queue, or of `/$DeadLetterQueue` and the like below it.
+    pub fn client(&self, below: &str) -> Arc<dyn QueueClient> {
+        let connection = ConnectionString::parse(self.connection_string()).expect("the broker's own");
+        servicebus::connect(&connection, &format!("{QUEUE}{below}"), Adapter::Ours).expect("a client")
+    }
+
+    /// Puts messages with these ids into the queue.
+    pub async fn fill(&self, ids: impl IntoIterator<Item = u64>) {
+        self.send(ids.into_iter().map(body::encode)).await;
+    }
+
+    /// Puts messages with these bodies into the queue.
+    pub async fn send(&self, bodies: impl IntoIterator<Item = bytes::Bytes>) {
+        let message = |(index, body)| OutgoingMessage {
+            message_id: format!("message-{index}"),
+            content_type: Some(body::CONTENT_TYPE.to_owned()),
+            body,
+            scheduled_enqueue_time: None,
+        };
+        let messages: Vec<OutgoingMessage> = bodies.into_iter().enumerate().map(message).collect();
+        let client = self.client("");
+        within("fill the queue", client.send(&messages)).await.expect("sent");
+        within("close", client.close()).await.expect("closed");
+    }
+
+    /// What the queue holds.
+    pub async fn counts(&self) -> QueueCounts {
+        within("read the counts", self.administration.queue(QUEUE)).await.expect("the queue is there").counts
+    }
+
+    /// Waits until the queue holds this.
+    pub async fn until_counts(&self, active: u64, dead_letter: u64) {
+        let what = format!("{active} active and {dead_letter} dead-lettered messages");
+        until(&what, || async {
+            let counts = self.counts().await;
+            (counts.active, counts.dead_letter) == (active, dead_letter)
+        })
+        .await;
+    }
+
+    /// A file in the bench's folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The ids in a ledger, sorted; none if it is not there yet.
+    pub fn ledger(&self, name: &str) -> Vec<u64> {
+        let path = self.file(name);
+        if !path.exists() {
+            return Vec::new();
+        }
+        let mut ids = Ledger::read(&path).expect("whole lines");
+        ids.sort_unstable();
+        ids
+    }
+}
