@@ -1,0 +1,118 @@
+//! How the demo starts its children: the demo's own program in a role, with a log, a clean environment and a ready file.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use runtime::Ready;
+
+use crate::child::{Child, Recipe};
+use crate::folder::Folder;
+
+/// How long a server may take until it serves. They take well under a second; a loaded machine may need more.
+const START_DEADLINE: Duration = Duration::from_secs(20);
+/// How often a ready file is looked for.
+const LOOK: Duration = Duration::from_millis(10);
+/// Lines of a log that an error message repeats.
+pub const TAIL_LINES: usize = 12;
+
+/// Variables by which people configure the programs when they run them themselves. A run must not depend on what happens
+/// to be set in the shell it is started from, so children do not inherit them.
+const CONFIGURATION_VARIABLES: [&str; 10] = [
+    "BROKER_SHARED_ACCESS_KEY",
+    "LOG_FORMAT",
+    "NR_MESSAGES",
+    "SCALER_ALLOW_ENDPOINTS",
+    "SCALER_CONFIG",
+    "SCALER_LISTEN",
+    "SERVICEBUS_CONNECTION_STR",
+    "SERVICEBUS_CONNECTION_STR_FILE",
+    "SERVICEBUS_QUEUE_NAME",
+    "WAIT_TIME",
+];
+
+/// Starts children. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Launcher {
+    program: PathBuf,
+    folder: Arc<Folder>,
+    log_level: String,
+}
+
+impl Launcher {
+    /// Children write to this folder and log at this level.
+    pub fn new(folder: Arc<Folder>, log_level: &str) -> anyhow::Result<Self> {
+        let program = std::env::current_exe().context("find the demo's own program")?;
+        Ok(Self { program, folder, log_level: log_level.to_owned() })
+    }
+
+    /// The folder of the run.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// Starts a child. Must be called from the main task; see [`Child::start`].
+    pub fn start(
+        &self,
+        name: &str,
+        role: &str,
+        arguments: impl IntoIterator<Item = OsString>,
+        variables: impl IntoIterator<Item = (&'static str, OsString)>,
+    ) -> anyhow::Result<Child> {
+        let log_level = ("LOG_LEVEL", OsString::from(&self.log_level));
+        Child::start(Recipe {
+            name: name.to_owned(),
+            program: self.program(),
+            arguments: ["role", role].into_iter().map(OsString::from).chain(arguments).collect(),
+            without_variables: CONFIGURATION_VARIABLES.to_vec(),
+            variables: variables.into_iter().chain([log_level]).collect(),
+            log: self.folder.log(name),
+        })
+    }
+
+    /// Starts a child that says when it serves, and waits until it does.
+    pub async fn start_server(
+        &self,
+        name: &str,
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> anyhow::Result<(Child, Ready)> {
+        let file = self.folder.ready_file(name);
+        let ready = [OsString::from("--ready-file"), file.clone().into()];
+        let child = self.start(name, name, arguments.into_iter().chain(ready), [])?;
+        let appears = async {
+            loop {
+                match std::fs::read_to_string(&file) {
+                    Ok(text) => return serde_json::from_str(&text).with_context(|| format!("read {}", file.display())),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => tokio::time::sleep(LOOK).await,
+                    Err(error) => return Err(error).with_context(|| format!("read {}", file.display())),
+                }
+            }
+        };
+        let deadline = tokio::time::sleep(START_DEADLINE);
+        tokio::select! {
+            ready = appears => Ok((child, ready?)),
+            exit = child.ended() => bail!(
+                "{name} ended before it served ({exit}); the end of its log, {}:\n{}",
+                child.log().display(),
+                child.log_tail(TAIL_LINES)
+            ),
+            () = deadline => bail!(
+                "{name} did not serve within {} s; the end of its log, {}:\n{}",
+                START_DEADLINE.as_secs(),
+                child.log().display(),
+                child.log_tail(TAIL_LINES)
+            ),
+        }
+    }
+
+    /// The demo's program. Where its file was replaced meanwhile (by a build, say), Linux still has the one that runs.
+    fn program(&self) -> PathBuf {
+        if cfg!(target_os = "linux") && !self.program.exists() {
+            PathBuf::from("/proc/self/exe")
+        } else {
+            self.program.clone()
+        }
+    }
+}
