@@ -1,0 +1,96 @@
+//! The manifests among themselves: namespaces, labels and selectors, what is named must exist.
+
+use std::collections::BTreeSet;
+
+use deploy::{Document, Manifests};
+use serde_json::Value;
+
+use crate::fixture::{items, pod_labels, text};
+
+const NAMESPACE: &str = "autoscale-demo";
+
+pub(crate) fn problems(manifests: &Manifests) -> Vec<String> {
+    let mut problems = Vec::new();
+    if manifests.find("Namespace", NAMESPACE).is_none() {
+        problems.push(format!("there is no Namespace {NAMESPACE}"));
+    }
+    let mut seen = BTreeSet::new();
+    for document in &manifests.documents {
+        if document.kind() != "Namespace" && document.namespace() != Some(NAMESPACE) {
+            problems.push(format!("{document} is in namespace {:?}, not in {NAMESPACE}", document.namespace()));
+        }
+        if !seen.insert((document.kind(), document.name())) {
+            problems.push(format!("{document} is there twice"));
+        }
+        problems.extend(selector_problem(document).map(|problem| format!("{document}: {problem}")));
+        problems
+            .extend(volume_problems(manifests, document).into_iter().map(|problem| format!("{document}: {problem}")));
+    }
+    for service in manifests.of_kind("Service") {
+        problems
+            .extend(service_problems(manifests, service).into_iter().map(|problem| format!("{service}: {problem}")));
+    }
+    problems
+}
+
+/// Whether an object with this selector picks pods with these labels.
+pub(crate) fn selects(selector: &Value, labels: &Value) -> bool {
+    selector
+        .as_object()
+        .is_some_and(|wanted| !wanted.is_empty() && wanted.iter().all(|(key, value)| labels.get(key) == Some(value)))
+}
+
+fn selector_problem(document: &Document) -> Option<String> {
+    if document.kind() != "Deployment" {
+        return None;
+    }
+    let selector = document.value.pointer("/spec/selector/matchLabels").unwrap_or(&Value::Null);
+    let labels = pod_labels(document).unwrap_or(&Value::Null);
+    (!selects(selector, labels)).then(|| format!("the selector {selector} does not pick its own pods {labels}"))
+}
+
+fn volume_problems(manifests: &Manifests, document: &Document) -> Vec<String> {
+    let Some(pod) = document.pod() else { return Vec::new() };
+    let mut problems = Vec::new();
+    let mut volumes = BTreeSet::new();
+    for volume in items(pod, "volumes") {
+        volumes.insert(text(volume, "name"));
+        match volume.pointer("/configMap/name").and_then(Value::as_str) {
+            Some(name) if manifests.find("ConfigMap", name).is_some() => {}
+            Some(name) => problems.push(format!("there is no ConfigMap {name} to mount")),
+            None => problems.push(format!("the volume {:?} is not a ConfigMap", text(volume, "name"))),
+        }
+    }
+    let mounted: BTreeSet<_> = document
+        .containers()
+        .flat_map(|container| items(container, "volumeMounts"))
+        .map(|mount| text(mount, "name"))
+        .collect();
+    if mounted != volumes {
+        problems.push(format!("the volumes are {volumes:?}, mounted are {mounted:?}"));
+    }
+    problems
+}
+
+fn service_problems(manifests: &Manifests, service: &Document) -> Vec<String> {
+    let selector = service.value.pointer("/spec/selector").unwrap_or(&Value::Null);
+    let picked: Vec<_> = manifests
+        .of_kind("Deployment")
+        .filter(|deployment| pod_labels(deployment).is_some_and(|labels| selects(selector, labels)))
+        .collect();
+    let [deployment] = picked.as_slice() else {
+        return vec![format!("the selector {selector} picks the pods of {} Deployments, not of one", picked.len())];
+    };
+    let mut problems = Vec::new();
+    for port in service.value.pointer("/spec/ports").and_then(Value::as_array).into_iter().flatten() {
+        let target = port.get("targetPort").or_else(|| port.get("port")).unwrap_or(&Value::Null);
+        let is_there = deployment
+            .containers()
+            .flat_map(|container| items(container, "ports"))
+            .any(|open| open.get("name") == Some(target) || open.get("containerPort") == Some(target));
+        if !is_there {
+            problems.push(format!("{deployment} has no port {target}"));
+        }
+    }
+    problems
+}
