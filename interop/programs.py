@@ -1,0 +1,111 @@
+"""Our programs as child processes, and a small runner for checks.
+
+Used by the programs beside this file. A started program says where it listens in its ready line; nothing here knows a
+port. Every wait has a deadline, and whatever happens, no child outlives this process's `with` block.
+"""
+
+import contextlib
+import faulthandler
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+
+START_SECONDS = 10
+STOP_SECONDS = 10
+
+
+class Failed(Exception):
+    """A check found something else than it expects."""
+
+
+def expect(actual, wanted, what):
+    if actual != wanted:
+        raise Failed(f"{what}: expected {wanted!r}, got {actual!r}")
+
+
+def await_state(read, wanted, what, seconds=10):
+    """Reads until the answer is the wanted one."""
+    deadline = time.monotonic() + seconds
+    while (actual := read()) != wanted:
+        if time.monotonic() > deadline:
+            raise Failed(f"{what}: expected {wanted!r} within {seconds} s, got {actual!r}")
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def started(*command):
+    """Runs a program until the block ends; gives its ready line. It must stop on SIGTERM with exit code 0."""
+    with tempfile.TemporaryDirectory() as folder:
+        ready_file = os.path.join(folder, "ready.json")
+        log = open(os.path.join(folder, "log"), "w+b")
+        child = subprocess.Popen(
+            [*command, "--ready-file", ready_file], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+        )
+
+        def logged():
+            log.flush()
+            log.seek(0)
+            return log.read().decode(errors="replace")
+
+        try:
+            deadline = time.monotonic() + START_SECONDS
+            while not os.path.exists(ready_file):
+                if child.poll() is not None:
+                    raise Failed(f"{command[0]} ended with {child.returncode} before it was ready:\n{logged()}")
+                if time.monotonic() > deadline:
+                    raise Failed(f"{command[0]} was not ready within {START_SECONDS} s:\n{logged()}")
+                time.sleep(0.01)
+            with open(ready_file, encoding="utf-8") as file:
+                yield json.load(file)
+            child.send_signal(signal.SIGTERM)
+            try:
+                code = child.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                raise Failed(f"{command[0]} still runs {STOP_SECONDS} s after SIGTERM:\n{logged()}") from None
+            if code != 0:
+                raise Failed(f"{command[0]} ended with {code} after SIGTERM:\n{logged()}")
+        finally:
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+            log.close()
+
+
+def run_checks(checks, seconds_each=60):
+    """Runs (name, function) pairs one after the other, prints a line for each and a summary; true when all passed.
+
+    A check that hangs ends the process with a dump of its stacks: no client's own idea of a timeout is trusted.
+    """
+    failed = 0
+    for name, check in checks:
+        began = time.monotonic()
+        faulthandler.dump_traceback_later(seconds_each, exit=True)
+        try:
+            check()
+            verdict = "ok"
+        except Failed as error:
+            failed += 1
+            verdict = f"FAILED: {error}"
+        except Exception:  # A client's exception is a finding like any other; the other checks still run.
+            failed += 1
+            verdict = f"FAILED:\n{traceback.format_exc()}"
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+        print(f"{name:<66} {time.monotonic() - began:6.2f} s  {verdict}", flush=True)
+    print(f"{len(checks) - failed} passed, {failed} failed", flush=True)
+    return failed == 0
+
+
+def finish(passed):
+    """Ends the process. Threads that a client library left behind must not keep a finished check waiting."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if threading.active_count() > 1:
+        os._exit(0 if passed else 1)
+    sys.exit(0 if passed else 1)

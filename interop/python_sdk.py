@@ -1,0 +1,363 @@
+#!/usr/bin/env python3
+"""Microsoft's own Python SDK, unmodified, against our broker over TCP.
+
+Sends, receives, settles in every way, renews, peeks, and reads the counts with the administration client. Each check has
+a queue of its own. Usage: python_sdk.py --broker target/debug/broker
+"""
+
+import argparse
+import datetime
+import functools
+import uuid
+
+import azure.servicebus
+from azure.core.exceptions import ClientAuthenticationError, ResourceExistsError, ResourceNotFoundError
+from azure.servicebus import ServiceBusClient, ServiceBusMessage, ServiceBusSubQueue
+from azure.servicebus.exceptions import (
+    MessageLockLostError,
+    MessageSizeExceededError,
+    MessagingEntityNotFoundError,
+    ServiceBusAuthenticationError,
+)
+from azure.servicebus.management import ServiceBusAdministrationClient
+
+from programs import Failed, await_state, expect, finish, run_checks, started
+
+MESSAGES = 100
+# How long a receive waits for a first message that must come, and for one that must not.
+PATIENT, BRIEF = 10, 1
+
+CHECKS = []
+
+
+def check(queue):
+    """Registers a check and the `--queue` it needs."""
+
+    def register(function):
+        CHECKS.append((function, queue))
+        return function
+
+    return register
+
+
+class Namespace:
+    """The broker, as the SDK sees it."""
+
+    def __init__(self, ready):
+        self.connection_string = ready["connectionString"]
+        self.address = ready["listen"][0]
+
+    def client(self, connection_string=None):
+        return ServiceBusClient.from_connection_string(connection_string or self.connection_string, retry_total=0)
+
+    def administration(self, connection_string=None):
+        client = ServiceBusAdministrationClient.from_connection_string(
+            connection_string or self.connection_string, retry_total=0
+        )
+        # The SDK always says https here; Microsoft's own emulator samples reach plain HTTP in this way.
+        client._impl._client._base_url = f"http://{self.address}"
+        return client
+
+    def counts(self, queue):
+        """(active, dead-lettered, scheduled) as the administration API says."""
+        with self.administration() as administration:
+            properties = administration.get_queue_runtime_properties(queue)
+        return (
+            properties.active_message_count,
+            properties.dead_letter_message_count,
+            properties.scheduled_message_count,
+        )
+
+    def wrong_key(self):
+        return self.connection_string.replace("SharedAccessKey=", "SharedAccessKey=x", 1)
+
+
+def body(message):
+    return b"".join(message.body)
+
+
+def send(client, queue, *bodies):
+    with client.get_queue_sender(queue) as sender:
+        sender.send_messages([ServiceBusMessage(body, message_id=str(uuid.uuid4())) for body in bodies])
+
+
+def receive_and_complete(client, queue, count):
+    """Receives until `count` have come, each completed; then there must be no more."""
+    got = []
+    with client.get_queue_receiver(queue) as receiver:
+        while len(got) < count:
+            messages = receiver.receive_messages(max_message_count=50, max_wait_time=PATIENT)
+            if not messages:
+                raise Failed(f"{len(got)} of {count} messages came, then none for {PATIENT} s")
+            for message in messages:
+                got.append(message)
+                receiver.complete_message(message)
+        expect(receiver.receive_messages(max_wait_time=BRIEF), [], "messages beyond those sent")
+    return got
+
+
+def one(receiver):
+    messages = receiver.receive_messages(max_message_count=1, max_wait_time=PATIENT)
+    expect(len(messages), 1, "messages received")
+    return messages[0]
+
+
+@check("single")
+def sends_100_one_by_one_receives_and_completes_them(namespace, queue):
+    with namespace.client() as client:
+        with client.get_queue_sender(queue) as sender:
+            for index in range(MESSAGES):
+                sender.send_messages(ServiceBusMessage(f"single {index}", message_id=f"single-{index}"))
+        expect(namespace.counts(queue), (MESSAGES, 0, 0), "counts after sending")
+        got = receive_and_complete(client, queue, MESSAGES)
+    expect([body(message).decode() for message in got], [f"single {index}" for index in range(MESSAGES)], "bodies in order")
+    expect({message.message_id for message in got}, {f"single-{index}" for index in range(MESSAGES)}, "message ids")
+    expect({message.delivery_count for message in got}, {0}, "delivery counts")
+    numbers = [message.sequence_number for message in got]
+    expect(numbers, sorted(set(numbers)), "sequence numbers, increasing")
+    await_state(lambda: namespace.counts(queue), (0, 0, 0), "counts after completing")
+
+
+@check("batch")
+def sends_100_as_batches_receives_and_completes_them(namespace, queue):
+    with namespace.client() as client:
+        with client.get_queue_sender(queue) as sender:
+            batch = sender.create_message_batch()
+            for index in range(MESSAGES):
+                batch.add_message(ServiceBusMessage(f"batch {index}", message_id=f"batch-{index}"))
+            sender.send_messages(batch)
+        expect(namespace.counts(queue), (MESSAGES, 0, 0), "counts after sending")
+        got = receive_and_complete(client, queue, MESSAGES)
+    expect([body(message).decode() for message in got], [f"batch {index}" for index in range(MESSAGES)], "bodies in order")
+    await_state(lambda: namespace.counts(queue), (0, 0, 0), "counts after completing")
+
+
+@check("content")
+def a_message_comes_back_as_it_was_sent(namespace, queue):
+    payload = bytes(range(256)) * 400
+    sent = ServiceBusMessage(
+        payload,
+        message_id="content-1",
+        content_type="application/octet-stream",
+        subject="subject",
+        correlation_id="correlation",
+        reply_to="answers",
+        to="somebody",
+        application_properties={"text": "täxt", "number": 7, "ratio": 0.5, "flag": True},
+    )
+    with namespace.client() as client:
+        with client.get_queue_sender(queue) as sender:
+            sender.send_messages(sent)
+        (got,) = receive_and_complete(client, queue, 1)
+    expect(body(got) == payload, True, "100 KB body, byte for byte")
+    for field in ("message_id", "content_type", "subject", "correlation_id", "reply_to", "to"):
+        expect(getattr(got, field), getattr(sent, field), field)
+    properties = {
+        (key.decode() if isinstance(key, bytes) else key): (value.decode() if isinstance(value, bytes) else value)
+        for key, value in got.application_properties.items()
+    }
+    expect(properties, {"text": "täxt", "number": 7, "ratio": 0.5, "flag": True}, "application properties")
+    age = abs((datetime.datetime.now(datetime.timezone.utc) - got.enqueued_time_utc).total_seconds())
+    expect(age < 60, True, f"enqueued {age} s ago, less than a minute")
+
+
+@check("limit")
+def the_link_says_how_large_a_batch_may_be(namespace, queue):
+    with namespace.client() as client, client.get_queue_sender(queue) as sender:
+        batch = sender.create_message_batch()
+        try:
+            for _ in range(100):
+                batch.add_message(ServiceBusMessage(b"x" * 100_000))
+        except MessageSizeExceededError:
+            pass
+        else:
+            raise Failed("ten megabytes fit into one batch")
+        expect(len(batch) > 0, True, "messages that fit into a batch")
+        sender.send_messages(batch)
+        await_state(lambda: namespace.counts(queue), (len(batch), 0, 0), "counts after sending")
+
+
+@check("abandon")
+def abandoning_raises_the_delivery_count(namespace, queue):
+    with namespace.client() as client:
+        send(client, queue, "again")
+        with client.get_queue_receiver(queue) as receiver:
+            for deliveries in range(3):
+                message = one(receiver)
+                expect(message.delivery_count, deliveries, "delivery count")
+                receiver.abandon_message(message)
+            receiver.complete_message(one(receiver))
+    await_state(lambda: namespace.counts(queue), (0, 0, 0), "counts at the end")
+
+
+@check("dead-letter")
+def a_dead_lettered_message_says_why(namespace, queue):
+    with namespace.client() as client:
+        send(client, queue, "poison")
+        with client.get_queue_receiver(queue) as receiver:
+            receiver.dead_letter_message(one(receiver), reason="BadBody", error_description="it is no JSON")
+        await_state(lambda: namespace.counts(queue), (0, 1, 0), "counts after dead-lettering")
+        with client.get_queue_receiver(queue, sub_queue=ServiceBusSubQueue.DEAD_LETTER) as receiver:
+            message = one(receiver)
+            expect(body(message), b"poison", "body")
+            expect(message.dead_letter_reason, "BadBody", "reason")
+            expect(message.dead_letter_error_description, "it is no JSON", "description")
+            receiver.complete_message(message)
+    await_state(lambda: namespace.counts(queue), (0, 0, 0), "counts at the end")
+
+
+@check("deliveries,max-delivery-count=2")
+def too_many_deliveries_end_in_the_dead_letter_queue(namespace, queue):
+    with namespace.client() as client:
+        send(client, queue, "unlucky")
+        with client.get_queue_receiver(queue) as receiver:
+            for _ in range(2):
+                receiver.abandon_message(one(receiver))
+            expect(receiver.receive_messages(max_wait_time=BRIEF), [], "a third delivery")
+        with client.get_queue_receiver(queue, sub_queue=ServiceBusSubQueue.DEAD_LETTER) as receiver:
+            message = one(receiver)
+            expect(message.dead_letter_reason, "MaxDeliveryCountExceeded", "reason")
+            receiver.complete_message(message)
+
+
+@check("renew,lock-duration=2s")
+def a_renewed_lock_outlives_the_first_one(namespace, queue):
+    with namespace.client() as client:
+        send(client, queue, "slow")
+        with client.get_queue_receiver(queue) as receiver:
+            message = one(receiver)
+            first = message.locked_until_utc
+            while datetime.datetime.now(datetime.timezone.utc) < first + datetime.timedelta(seconds=0.5):
+                renewed = receiver.renew_message_lock(message)
+                expect(renewed >= first, True, f"{renewed} is not before {first}")
+                # Nothing comes while the lock holds; that wait is what lets the first lock's time pass.
+                expect(receiver.receive_messages(max_wait_time=0.5), [], "messages while the lock holds")
+            expect(message.locked_until_utc > first, True, "the lock runs out later than at first")
+            receiver.complete_message(message)
+    await_state(lambda: namespace.counts(queue), (0, 0, 0), "counts at the end")
+
+
+@check("expiry,lock-duration=1s")
+def a_lock_that_runs_out_is_lost_and_the_message_comes_again(namespace, queue):
+    with namespace.client() as client:
+        send(client, queue, "forgotten")
+        with client.get_queue_receiver(queue) as receiver:
+            first = one(receiver)
+            second = one(receiver)
+            expect(second.message_id, first.message_id, "the message that comes again")
+            expect(second.delivery_count, 1, "delivery count")
+            # The SDK would refuse by its own clock; told that the lock still holds, it asks the broker.
+            first._expiry = second.locked_until_utc + datetime.timedelta(hours=1)
+            try:
+                receiver.complete_message(first)
+            except MessageLockLostError:
+                pass
+            else:
+                raise Failed("the broker let a message be completed under a lost lock")
+            receiver.complete_message(second)
+    await_state(lambda: namespace.counts(queue), (0, 0, 0), "counts at the end")
+
+
+@check("peek")
+def peeking_locks_nothing(namespace, queue):
+    with namespace.client() as client:
+        send(client, queue, *[f"peek {index}" for index in range(5)])
+        with client.get_queue_receiver(queue) as receiver:
+            peeked = receiver.peek_messages(max_message_count=10)
+            expect([body(message) for message in peeked], [f"peek {index}".encode() for index in range(5)], "peeked")
+            later = receiver.peek_messages(max_message_count=10, sequence_number=peeked[3].sequence_number)
+            expect([body(message) for message in later], [b"peek 3", b"peek 4"], "peeked from the fourth on")
+        got = receive_and_complete(client, queue, 5)
+        expect({message.delivery_count for message in got}, {0}, "delivery counts after peeking")
+        with client.get_queue_receiver(queue) as receiver:
+            expect(receiver.peek_messages(max_message_count=10), [], "peeked from an empty queue")
+
+
+@check("scheduled")
+def a_scheduled_message_is_counted_apart_and_waits(namespace, queue):
+    due = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=2)
+    never = due + datetime.timedelta(hours=1)
+    with namespace.client() as client:
+        with client.get_queue_sender(queue) as sender:
+            sender.send_messages(ServiceBusMessage("soon", message_id="soon", scheduled_enqueue_time_utc=due))
+            sender.send_messages(ServiceBusMessage("later", message_id="later", scheduled_enqueue_time_utc=never))
+        expect(namespace.counts(queue), (0, 0, 2), "counts before it is due")
+        with client.get_queue_receiver(queue) as receiver:
+            message = one(receiver)
+            expect(body(message), b"soon", "the one that is due")
+            expect(datetime.datetime.now(datetime.timezone.utc) >= due, True, "it did not come early")
+            receiver.complete_message(message)
+    await_state(lambda: namespace.counts(queue), (0, 0, 1), "counts at the end")
+
+
+@check("access")
+def a_wrong_key_and_a_missing_queue_are_told_apart(namespace, queue):
+    for connection_string, name, wanted in [
+        (namespace.wrong_key(), queue, ServiceBusAuthenticationError),
+        (namespace.connection_string, "nowhere", MessagingEntityNotFoundError),
+    ]:
+        with namespace.client(connection_string) as client:
+            try:
+                send(client, name, "refused")
+            except wanted:
+                continue
+            raise Failed(f"sending to {name} was not refused with {wanted.__name__}")
+    expect(namespace.counts(queue), (0, 0, 0), "counts at the end")
+
+
+@check("administration,lock-duration=17s,max-delivery-count=3")
+def the_administration_client_reads_and_writes_queues(namespace, queue):
+    with namespace.administration() as administration:
+        description = administration.get_queue(queue)
+        expect(description.name, queue, "name")
+        expect(description.lock_duration, datetime.timedelta(seconds=17), "lock duration")
+        expect(description.max_delivery_count, 3, "max delivery count")
+        expect(str(getattr(description.status, "value", description.status)), "Active", "status")
+
+        created = administration.create_queue("created", max_delivery_count=4)
+        expect(created.max_delivery_count, 4, "max delivery count of the new queue")
+        try:
+            administration.create_queue("created")
+        except ResourceExistsError:
+            pass
+        else:
+            raise Failed("a queue was created twice")
+        names = {entry.name for entry in administration.list_queues()}
+        expect({queue, "created"} <= names, True, f"{names} holds both queues")
+        with namespace.client() as client:
+            send(client, "created", "one", "two", "three")
+        listed = {entry.name: entry.active_message_count for entry in administration.list_queues_runtime_properties()}
+        expect(listed["created"], 3, "active messages of the new queue, in the listing")
+        administration.delete_queue("created")
+        try:
+            administration.get_queue("created")
+        except ResourceNotFoundError:
+            pass
+        else:
+            raise Failed("a deleted queue is still there")
+    with namespace.administration(namespace.wrong_key()) as administration:
+        try:
+            administration.get_queue(queue)
+        except ClientAuthenticationError:
+            return
+        raise Failed("the administration API took a wrong key")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--broker", required=True, help="the broker's binary")
+    arguments = parser.parse_args()
+    queues = [word for _, queue in CHECKS for word in ("--queue", queue)]
+    print(f"azure-servicebus {azure.servicebus.__version__} against {arguments.broker}", flush=True)
+    with started(arguments.broker, "--listen", "127.0.0.1:0", *queues) as ready:
+        namespace = Namespace(ready)
+        bound = [
+            (function.__name__.replace("_", " "), functools.partial(function, namespace, queue.split(",")[0]))
+            for function, queue in CHECKS
+        ]
+        passed = run_checks(bound)
+    finish(passed)
+
+
+if __name__ == "__main__":
+    main()
