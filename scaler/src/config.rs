@@ -157,7 +157,7 @@ fn seconds(key: &str, value: f64, allowed: std::ops::RangeInclusive<f64>) -> Res
 
 /// serde-saphyr draws the offending line with a caret; a log line has room for the message alone, which names the place.
 pub(crate) fn in_one_line(error: &serde_saphyr::Error) -> String {
-    let text = error.without_snippet().to_string();
+    let text = error.without_snippet().render_with_formatter(&serde_saphyr::UserMessageFormatter);
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 

@@ -5,12 +5,13 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -30,10 +31,11 @@ const DEFAULT_VARIABLE: &str = "SERVICEBUS_CONNECTION_STR";
 
 /// The flags of `scaler explain`.
 #[derive(Args, Clone, Debug)]
+#[command(group(ArgGroup::new("trigger").args(["scaled_object", "queue", "metadata"]).required(true).multiple(true)))]
 pub struct ExplainArgs {
     /// Manifest (YAML) of a `ScaledObject` or `ScaledJob` whose external triggers to explain; its `…FromEnv` keys name
     /// variables of this process
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["queue", "metadata"], required_unless_present_any = ["queue", "metadata"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["queue", "metadata"])]
     pub scaled_object: Option<PathBuf>,
     /// Queue to explain; short for --metadata queueName=NAME
     #[arg(long, value_name = "NAME")]
@@ -85,7 +87,7 @@ pub async fn run(args: ExplainArgs, shutdown: CancellationToken) -> anyhow::Resu
         if let Some(text) = &connection {
             external.metadata.insert(CONNECTION_FROM_ENV.to_owned(), text.clone());
         }
-        let place = format!("{}/{}, trigger {}", external.namespace, external.name, external.index);
+        let place = place(&external);
         let explained = async {
             let trigger = Trigger::parse(&external.metadata)?;
             if trigger.connection().is_err_and(|problem| problem == ConnectionProblem::Unresolved) {
@@ -103,14 +105,21 @@ pub async fn run(args: ExplainArgs, shutdown: CancellationToken) -> anyhow::Resu
         };
         explanations.push(explanation);
     }
-    match output {
-        Output::Text => print!("{}", explanations.iter().map(Explanation::text).collect::<Vec<_>>().join("\n")),
+    let text = match output {
+        Output::Text => explanations.iter().map(Explanation::text).collect::<Vec<_>>().join("\n"),
         Output::Json => {
             let all = Value::Array(explanations.iter().map(Explanation::json).collect());
-            println!("{}", serde_json::to_string_pretty(&all).context("failed to encode the explanation")?);
+            serde_json::to_string_pretty(&all).context("failed to encode the explanation")? + "\n"
         }
-    }
+    };
+    std::io::stdout().lock().write_all(text.as_bytes()).context("failed to print the explanation")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Which trigger it is about, for texts.
+fn place(external: &ExternalTrigger) -> String {
+    let ExternalTrigger { name, namespace, index, metadata: _ } = external;
+    if name.is_empty() { "trigger by flags".to_owned() } else { format!("{namespace}/{name}, trigger {index}") }
 }
 
 fn from_flags(queue: Option<String>, metadata: Vec<(String, String)>) -> anyhow::Result<ExternalTrigger> {
@@ -122,7 +131,7 @@ fn from_flags(queue: Option<String>, metadata: Vec<(String, String)>) -> anyhow:
     }
     all.entry(CONNECTION_FROM_ENV.to_owned()).or_insert_with(|| DEFAULT_VARIABLE.to_owned());
     let metadata = resolve_environment(all, variable);
-    Ok(ExternalTrigger { name: "flags".to_owned(), namespace: "command-line".to_owned(), index: 0, metadata })
+    Ok(ExternalTrigger { name: String::new(), namespace: String::new(), index: 0, metadata })
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {
@@ -207,7 +216,7 @@ impl Explanation {
         let mut line = |name: &str, value: String| {
             writeln!(text, "{name:<10} {value}").expect("writing to a String does not fail");
         };
-        line("trigger", format!("{}/{}, number {}", external.namespace, external.name, external.index));
+        line("trigger", place(external));
         line("queue", format!("{} on {host}", trigger.queue));
         line(
             "reading",

@@ -183,12 +183,15 @@ impl Record {
     }
 }
 
-/// One line when a queue can no longer be read and one when it can again, however often it is tried between.
+/// One line when an old reading begins to stand in for a queue that cannot be read, and one when it can be read again,
+/// however often it is tried between. Where no reading stands in, the caller gets the problem.
 fn log_change(query: &Query, previous: Option<&Record>, record: &Record) {
     let (queue, host) = (&query.queue, query.connection.host());
     let before = previous.and_then(|previous| previous.failure.as_deref());
     match (before, record.failure.as_deref()) {
-        (None, Some(problem)) => tracing::warn!(queue, host, %problem, "the queue cannot be read"),
+        (None, Some(problem)) if !record.window.is_empty() => {
+            tracing::warn!(queue, host, %problem, "the queue cannot be read; the reading from before stands in");
+        }
         (Some(_), None) => tracing::info!(queue, host, "the queue can be read again"),
         _ => {}
     }

@@ -77,6 +77,9 @@ pub fn external_triggers(
     }
     let mut found = Vec::new();
     for Document { kind, metadata: ObjectMetadata { name, namespace }, spec } in scaled {
+        if name.is_empty() {
+            return Err(ScaledObjectError::Form { place: kind, problem: "metadata.name is missing".to_owned() });
+        }
         let place = format!("{kind} {name}");
         let triggers = spec.get("triggers").and_then(Value::as_array).ok_or_else(|| ScaledObjectError::Form {
             place: place.clone(),
@@ -160,7 +163,8 @@ spec:
         let says = |text: &str| external_triggers(text, environment).expect_err("a bad file").to_string();
         assert!(says("kind: [").contains("not YAML"));
         assert!(says("kind: Deployment").contains("no ScaledObject"));
-        assert!(says("kind: ScaledObject\nspec: {triggers: [{type: cron}]}").contains("external"));
+        assert!(says("kind: ScaledObject\nmetadata: {name: a}\nspec: {triggers: [{type: cron}]}").contains("external"));
+        assert!(says("kind: ScaledJob\nspec: {triggers: []}").contains("metadata.name is missing"));
         assert!(says("kind: ScaledObject\nmetadata: {name: a}").contains("spec.triggers must be a list"));
         let unquoted = "kind: ScaledObject\nmetadata: {name: a}\nspec: {triggers: [{type: external, metadata: {messageCount: 5}}]}";
         let text = says(unquoted);

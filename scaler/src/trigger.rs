@@ -127,10 +127,13 @@ pub enum TriggerError {
     },
     /// A secret in plain metadata.
     #[error(
-        "metadata connection is refused: it would put a secret into the ScaledObject. Set connectionFromEnv to the name of \
+        "metadata {key} is refused: it would put a secret into the ScaledObject. Set connectionFromEnv to the name of \
          an environment variable of the scale target that holds the connection string, filled from a Secret"
     )]
-    SecretInMetadata,
+    SecretInMetadata {
+        /// The key it stands under.
+        key: String,
+    },
     /// Two keys that exclude each other.
     #[error("metadata policy and policyProfile exclude each other: give one of the two")]
     PolicyAndProfile,
@@ -158,8 +161,8 @@ impl Trigger {
     /// Parses a trigger's metadata as KEDA forwards it.
     pub fn parse(metadata: &HashMap<String, String>) -> Result<Self, TriggerError> {
         let value = |key: &str| metadata.get(key).map(String::as_str);
-        if metadata.contains_key(CONNECTION) {
-            return Err(TriggerError::SecretInMetadata);
+        if let Some(key) = metadata.iter().find_map(|(key, value)| holds_secret(key, value).then_some(key)) {
+            return Err(TriggerError::SecretInMetadata { key: shown(key) });
         }
         if let Some(key) = UNSUPPORTED_KEYS.into_iter().find(|key| metadata.contains_key(*key)) {
             return Err(TriggerError::NotSupported { key });
@@ -212,6 +215,13 @@ impl Trigger {
 /// The names of all policies, for texts.
 pub fn policy_names() -> String {
     scaling::POLICIES.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether a secret is written into the metadata itself: under the key of that name, or a connection string under any
+/// other. What stands under a `…FromEnv` key is not written there; KEDA put it in.
+fn holds_secret(key: &str, value: &str) -> bool {
+    let is_connection_string = || value.contains("SharedAccessKey=") || value.contains("SharedAccessSignature");
+    key == CONNECTION || (!key.ends_with("FromEnv") && is_connection_string())
 }
 
 fn queue_name(value: Option<&str>) -> Result<String, TriggerError> {

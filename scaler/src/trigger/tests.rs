@@ -110,8 +110,12 @@ fn what_is_not_here_yet_is_refused_rather_than_ignored() {
 
 #[test]
 fn a_secret_in_metadata_is_refused_and_not_repeated() {
-    let text = with(&[("connection", CONNECTION_STRING)]).expect_err("a secret").to_string();
-    assert!(text.contains("connectionFromEnv") && !text.contains("s3cr3t"), "{text}");
+    for key in ["connection", "queueName", "weights", "connectionString"] {
+        let text = with(&[(key, CONNECTION_STRING)]).expect_err("a secret").to_string();
+        assert!(text.contains(&format!("metadata {key} is refused")), "{text}");
+        assert!(text.contains("connectionFromEnv") && !text.contains("s3cr3t"), "{text}");
+    }
+    assert_eq!(with(&[("otherFromEnv", CONNECTION_STRING)]).expect("KEDA resolved it").ignored, ["otherFromEnv"]);
 }
 
 #[test]
