@@ -87,7 +87,7 @@ impl Autoscaler {
             hpa: Hpa::default(),
             target: None,
             next_poll: now,
-            next_sync: now + spec.sync_interval,
+            next_sync: now.saturating_add(spec.sync_interval),
             spec,
         })
     }
@@ -109,7 +109,8 @@ impl Autoscaler {
 
     /// The step that is due now, if any. Call until it gives none. A sync at 0 replicas asks nothing and is passed over.
     pub fn due(&mut self, now: Duration) -> Option<Step> {
-        while self.next_sync <= now && self.replicas == 0 {
+        if self.next_sync <= now && self.replicas == 0 {
+            self.hpa.start(0, now);
             self.next_sync = next(self.next_sync, self.spec.sync_interval, now);
         }
         if self.next_poll <= now && self.next_poll <= self.next_sync {
@@ -122,7 +123,10 @@ impl Autoscaler {
     pub fn answer(&mut self, step: Step, answers: Option<Answers>, now: Duration) -> Option<Change> {
         match step {
             Step::Poll => self.next_poll = next(self.next_poll, self.spec.polling_interval, now),
-            Step::Sync => self.next_sync = next(self.next_sync, self.spec.sync_interval, now),
+            Step::Sync => {
+                self.hpa.start(self.replicas, now);
+                self.next_sync = next(self.next_sync, self.spec.sync_interval, now);
+            }
         }
         let answers = answers?;
         let target = *self.target.get_or_insert(answers.target);
@@ -158,8 +162,9 @@ impl Autoscaler {
 
 /// The next time on the grid that is not past: a step that was held up is not made up for.
 fn next(last: Duration, interval: Duration, now: Duration) -> Duration {
-    let late = now.saturating_sub(last).as_nanos() / interval.as_nanos();
-    last + interval * u32::try_from(late + 1).unwrap_or(u32::MAX)
+    let steps = now.saturating_sub(last).as_nanos() / interval.as_nanos() + 1;
+    let nanoseconds = interval.as_nanos().saturating_mul(steps).min(Duration::MAX.as_nanos());
+    last.saturating_add(Duration::from_nanos_u128(nanoseconds))
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ use crate::spec::{Behavior, Rules, ScalingPolicy, Select, Spec};
 /// The HPA's memory.
 #[derive(Clone, Debug, Default)]
 pub struct Hpa {
+    /// Whether it has looked at its target before, whatever came of it.
+    started: bool,
     recommendations: VecDeque<(Duration, u32)>,
     /// Replicas added (positive) or taken away (negative) by the HPA.
     events: VecDeque<(Duration, i64)>,
@@ -28,9 +30,20 @@ pub struct Recommendation {
 }
 
 impl Hpa {
+    /// `recordInitialRecommendation`: at its first look, before it asks for any metric and even at 0 replicas, the HPA
+    /// takes the replicas it finds for a recommendation. So a scale-up window also holds right after the start. Later
+    /// calls do nothing; [`sync`](Self::sync) includes it.
+    pub fn start(&mut self, current: u32, now: Duration) {
+        if !self.started {
+            self.started = true;
+            self.recommendations.push_back((now, current));
+        }
+    }
+
     /// One sync: what the replicas are to be, given the metric's value and target and the replicas there are (not 0: at
     /// 0 the HPA does nothing). The change, if any, is remembered.
     pub fn sync(&mut self, spec: &Spec, value: f64, target: f64, current: u32, now: Duration) -> Recommendation {
+        self.start(current, now);
         let (min, max) = (spec.min_replicas.max(1), spec.max_replicas);
         let raw = desired(value, target, current, spec.tolerance);
         // Outside the bounds the HPA goes to the bound without looking at the metric.

@@ -38,11 +38,15 @@ impl Keda {
         (current == 0).then(|| (spec.min_replicas.max(1), "active, by push".to_owned()))
     }
 
-    /// From any number at once, when the last activity is strictly longer ago than the cooldown period.
+    /// From any number at once, when the last activity is at least the cooldown period ago.
+    ///
+    /// KEDA's source asks for strictly longer (`LastActiveTime.Add(cooldownPeriod).Before(time.Now())`), but it keeps
+    /// `LastActiveTime` in whole seconds, rounded down, and looks a little after the poll: on a cluster the poll that
+    /// comes exactly one cooldown period after the last active one scales to zero.
     fn to_zero(self, spec: &Spec, now: Duration) -> Option<(u32, String)> {
         let idle = self.last_active.map(|at| now.saturating_sub(at));
         match idle {
-            Some(idle) if idle <= spec.cooldown_period => None,
+            Some(idle) if idle < spec.cooldown_period => None,
             Some(idle) => Some((0, format!("inactive for {:.0} s", idle.as_secs_f64()))),
             None => Some((0, "never active".to_owned())),
         }

@@ -1,4 +1,6 @@
-//! The arithmetic by tables, by an oracle where the rule is simple, and by properties where it is not.
+//! The arithmetic by tables, by properties, and by an oracle that plays any course slowly and obviously.
+
+mod oracle;
 
 use proptest::prelude::*;
 
@@ -115,7 +117,23 @@ fn at_least_one_replica_stays_whatever_the_minimum() {
     assert_eq!(Hpa::default().sync(&free(), 0.0, 5.0, 3, Duration::ZERO).replicas, 1);
 }
 
+/// Kubernetes computes in floating point: 100 × 1.1 is a little over 110 and rounded up.
+#[test]
+fn percentages_have_kubernetes_floating_point() {
+    let mut spec = free();
+    spec.max_replicas = 1_000;
+    spec.behavior.scale_up.policies = vec![ScalingPolicy::Percent { percent: 10, period: seconds(60) }];
+    assert_eq!(Hpa::default().sync(&spec, 999.0, 1.0, 100, Duration::ZERO).replicas, 111);
+}
+
 proptest! {
+    /// More messages never mean fewer replicas, whatever the tolerance makes of them.
+    #[test]
+    fn a_higher_value_never_gives_fewer(value in 0..5_000u32, more in 0..5_000u32, current in 1..100u32, target in 1..50u32) {
+        let go = |value: u32| Hpa::default().sync(&Spec::default(), value.into(), target.into(), current, Duration::ZERO);
+        prop_assert!(go(value + more).replicas >= go(value).replicas);
+    }
+
     /// Without windows and limits there is nothing but the quotient and the bounds.
     #[test]
     fn without_behaviour_it_is_the_clamped_quotient(
