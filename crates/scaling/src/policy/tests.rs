@@ -18,7 +18,7 @@ pub(super) fn decide(policy: &dyn Policy, reading: Reading) -> Decision {
     policy.decide(&window, reading.at)
 }
 
-fn counts() -> impl Strategy<Value = Counts> {
+pub(super) fn counts() -> impl Strategy<Value = Counts> {
     let count = || prop_oneof![Just(0), 0..1_000u64, any::<u64>()];
     (count(), count(), count(), count(), count()).prop_map(
         |(active, dead_letter, scheduled, transfer, transfer_dead_letter)| Counts {
@@ -31,7 +31,7 @@ fn counts() -> impl Strategy<Value = Counts> {
     )
 }
 
-fn base() -> impl Strategy<Value = Base> {
+pub(super) fn base() -> impl Strategy<Value = Base> {
     (1..=1_000_000u32, prop_oneof![Just(0), any::<u64>()])
         .prop_map(|(count, activation)| Base::new(count, activation).unwrap())
 }

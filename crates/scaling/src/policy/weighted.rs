@@ -91,8 +91,36 @@ fn parse(settings: &Settings) -> Result<[f64; COUNTS.len()], KeyError> {
 
 #[cfg(test)]
 mod tests {
-    use crate::policy::tests::{decide, reading};
+    use proptest::prelude::*;
+
+    use crate::policy::tests::{base, counts, decide, reading};
     use crate::{Base, Counts, Decision, PolicyError, Settings, build_policy};
+
+    proptest! {
+        /// The list's own properties see the default weights alone; here are all others.
+        #[test]
+        fn any_weights_give_the_weighted_sum(base in base(), counts in counts(), weights in prop::array::uniform5(0.0..=1e6)) {
+            let [active, scheduled, dead_letter, transfer, transfer_dead_letter] = weights;
+            let text = format!(
+                "active={active},scheduled={scheduled},deadLetter={dead_letter},transfer={transfer},\
+                 transferDeadLetter={transfer_dead_letter}"
+            );
+            let settings = Settings::from([("weights".to_owned(), text)]);
+            let policy = build_policy("weighted", base, &settings).unwrap();
+            let decision = decide(&*policy, reading(counts));
+            let sum: f64 = active * counts.active as f64
+                + scheduled * counts.scheduled as f64
+                + dead_letter * counts.dead_letter as f64
+                + transfer * counts.transfer as f64
+                + transfer_dead_letter * counts.transfer_dead_letter as f64;
+            let expected = sum / f64::from(base.message_count());
+            prop_assert!(decision.replicas.is_finite() && decision.replicas >= 0.0, "{decision:?}");
+            prop_assert!((decision.replicas - expected).abs() <= expected * 1e-12, "{decision:?}, not {expected}");
+            prop_assert_eq!(decision.active, sum > base.activation_message_count() as f64);
+            let more = Counts { active: counts.active.saturating_add(1_000), ..counts };
+            prop_assert!(decide(&*policy, reading(more)).replicas >= decision.replicas);
+        }
+    }
 
     fn weighted(weights: &str) -> Result<Decision, PolicyError> {
         let settings = Settings::from([("weights".to_owned(), weights.to_owned())]);
