@@ -35,7 +35,7 @@ impl Node {
 }
 
 fn entity(path: &str) -> Result<Address, Node> {
-    if path.split('/').any(|segment| segment.eq_ignore_ascii_case("subscriptions")) {
+    if names_subscription(path) {
         return Err(Node::Unsupported("topics and subscriptions"));
     }
     if strip_suffix(path, "/$transfer/$deadletterqueue").is_some() {
@@ -47,6 +47,11 @@ fn entity(path: &str) -> Result<Address, Node> {
     };
     let queue = EntityName::new(queue).map_err(|_| Node::Nameless)?;
     Ok(if dead_letter { Address::dead_letter(queue) } else { Address::main(queue) })
+}
+
+/// Whether a path is of the form `topic/Subscriptions…`. A queue may be called `subscriptions` all the same.
+pub(crate) fn names_subscription(path: &str) -> bool {
+    path.split('/').skip(1).any(|segment| segment.eq_ignore_ascii_case("subscriptions"))
 }
 
 /// Takes off an ASCII suffix without regard to letter case.
@@ -109,6 +114,7 @@ mod tests {
         assert_eq!(Node::parse("a/$management"), Node::Management(Address::main(queue("a"))));
         assert_eq!(Node::parse("amqp://h/$cbs"), Node::Tokens);
         assert!(matches!(Node::parse("t/Subscriptions/s"), Node::Unsupported(_)));
+        assert_eq!(Node::parse("subscriptions"), Node::Entity(Address::main(queue("subscriptions"))));
         assert!(matches!(Node::parse("q/$Transfer/$DeadLetterQueue"), Node::Unsupported(_)));
         for nameless in ["", "amqp://host", "a b", "$management", "q/$other"] {
             assert_eq!(Node::parse(nameless), Node::Nameless, "{nameless}");

@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
-use crate::address::{covers, scope_of};
+use crate::address::{covers, names_subscription, scope_of};
 use crate::hub::{Hub, system_time};
 use crate::state::{Effect, EntityName, Event, QueueProperties, QueueSnapshot, Refusal};
 use change::{Refused, properties};
@@ -132,6 +132,9 @@ impl Admin {
                 let status = self.put(&name, &requested, update)?;
                 self.entry(&scene, &name, status)
             }
+            (Place::Queue(_), Method::POST) if path.to_ascii_lowercase().ends_with("/messages") => {
+                Err(Failure::not_supported("sending messages over HTTP"))
+            }
             (Place::Queue(_), _) => Err(Failure::method_not_allowed("GET, PUT, DELETE")),
             (Place::Health, _) => Ok(Answer::health()),
         }
@@ -224,11 +227,8 @@ impl Place {
             "$servicebus/websocket" => return Err(Failure::not_supported("AMQP over WebSocket")),
             _ => {}
         }
-        if path.split('/').any(|segment| segment.eq_ignore_ascii_case("subscriptions")) {
+        if names_subscription(path) {
             return Err(Failure::not_supported("topics and subscriptions"));
-        }
-        if path.split('/').any(|segment| segment.eq_ignore_ascii_case("messages")) {
-            return Err(Failure::not_supported("sending and receiving messages over HTTP"));
         }
         EntityName::new(path)
             .map(Self::Queue)

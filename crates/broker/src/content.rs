@@ -326,8 +326,8 @@ mod tests {
 
     #[test]
     fn times_are_read_from_where_clients_put_them() {
-        let mut message = Message::default();
-        message.header = Some(Header { ttl_ms: Some(500), ..Header::default() });
+        let header = Header { ttl_ms: Some(500), ..Header::default() };
+        let mut message = Message { header: Some(header), ..Message::default() };
         message.message_annotations.insert("x-opt-scheduled-enqueue-time", Value::Timestamp(5_000));
         let new = sent(&message);
         assert_eq!(new.time_to_live, Some(Duration::from_millis(500)));

@@ -37,8 +37,15 @@ const MAX_MESSAGE_BYTES: u64 = 262_144;
 /// With this many bytes waiting to be written, nothing more is read or produced.
 const HIGH_WATER: usize = 512 * 1024;
 const READ_BYTES: usize = 16 * 1024;
-/// How long the last bytes may take to leave when the connection has ended.
-const LINGER: Duration = Duration::from_secs(3);
+/// How long the last bytes may take to leave when the connection has ended, and how long a client may take to answer
+/// when the broker shuts down.
+const LINGER: Duration = Duration::from_secs(1);
+/// The longest link name and address, in bytes. Azure's SDKs stay below 1,000.
+const MAX_NAME_BYTES: usize = 2_048;
+/// Links on one connection, as on the service.
+const MAX_LINKS: usize = 2_500;
+/// Bytes of unfinished deliveries on one connection: sixteen of the largest at the same time.
+const MAX_PARTIAL_BYTES: usize = 16 * MAX_MESSAGE_BYTES as usize;
 /// Deliveries a client may send on a link before it gets new credit; renewed when half is used.
 const SENDER_CREDIT: u32 = 500;
 
@@ -64,17 +71,18 @@ pub(crate) async fn serve(
     let mut linger: Option<Instant> = None;
     loop {
         peer.work();
-        if peer.engine.is_closed() {
-            let until = *linger.get_or_insert_with(|| Instant::now() + LINGER);
-            if peer.output.is_empty() || Instant::now() >= until {
-                break;
-            }
+        let is_closed = peer.engine.is_closed();
+        if is_closed {
+            linger.get_or_insert_with(|| Instant::now() + LINGER);
+        }
+        if (is_closed && peer.output.is_empty()) || linger.is_some_and(|until| Instant::now() >= until) {
+            break;
         }
         input.reserve(READ_BYTES);
         let may_work = peer.backlog() < HIGH_WATER;
-        let wake = linger.or_else(|| peer.next_wake());
+        let wake = [linger, peer.next_wake()].into_iter().flatten().min();
         tokio::select! {
-            result = read.read_buf(&mut input), if may_work && linger.is_none() => match result {
+            result = read.read_buf(&mut input), if may_work && !is_closed => match result {
                 Ok(0) => break,
                 Ok(_) => {
                     peer.engine.receive(&input, Instant::now());
@@ -93,6 +101,7 @@ pub(crate) async fn serve(
             () = sleep_until(wake) => {}
             () = stop.cancelled(), if !is_stopping => {
                 is_stopping = true;
+                linger = Some(Instant::now() + LINGER);
                 let error = AmqpError::new("amqp:connection:forced", "the broker is shutting down");
                 peer.engine.close(Some(error), Instant::now());
             }
@@ -166,7 +175,11 @@ struct Acknowledgement {
 impl Peer {
     fn new(hub: Arc<Hub>, settings: Arc<PeerSettings>) -> Self {
         let mut config = amqp::Config::server("broker");
-        config.limits = Limits { max_message_bytes: MAX_MESSAGE_BYTES as usize, ..config.limits };
+        config.limits = Limits {
+            max_links: MAX_LINKS,
+            max_message_bytes: MAX_MESSAGE_BYTES as usize,
+            max_partial_bytes: MAX_PARTIAL_BYTES,
+        };
         let (push_sender, pushes) = mpsc::unbounded_channel();
         let id = hub.join(push_sender.clone());
         Self {
@@ -302,6 +315,10 @@ impl Peer {
             Role::Receiver => attach.source.as_ref().and_then(|source| source.address.as_deref()),
         };
         let address = address.ok_or_else(|| AmqpError::new("amqp:invalid-field", "the link names no address"))?;
+        if attach.name.len().max(address.len()) > MAX_NAME_BYTES {
+            let text = format!("the names of links and nodes have at most {MAX_NAME_BYTES} bytes");
+            return Err(AmqpError::new("amqp:invalid-field", text));
+        }
         let node = Node::parse(address);
         let scope = if node == Node::Tokens { None } else { Some(self.check_permit(address)?) };
         let node = match node {

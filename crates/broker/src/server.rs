@@ -3,10 +3,10 @@
 //! Each connection is a task; their number is capped. The state lives in the [`Hub`], so a broker that is shut down, or
 //! dropped, takes everything with it.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -68,7 +68,6 @@ pub enum StartError {
 }
 
 /// A running broker. Dropping it ends it at once; [`shutdown`](Self::shutdown) ends it politely.
-#[derive(Debug)]
 pub struct Broker {
     addresses: Vec<SocketAddr>,
     connection_string: String,
@@ -139,6 +138,13 @@ impl Broker {
         if tokio::time::timeout(SHUTDOWN_PATIENCE, tasks.wait()).await.is_err() {
             tracing::warn!(connections = tasks.len(), "some connections did not end in time");
         }
+    }
+}
+
+impl fmt::Debug for Broker {
+    /// Without the connection string, which holds a key.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Broker").field("addresses", &self.addresses).finish_non_exhaustive()
     }
 }
 

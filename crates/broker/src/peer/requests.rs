@@ -14,8 +14,8 @@ use super::{LinkKind, Peer, management, refusals};
 use crate::access::TokenError;
 use crate::state::{Address, EntityName};
 
-/// Replies that wait on one link for credit; a client that asks for more without taking any loses the link.
-const MAX_PENDING_REPLIES: usize = 500;
+/// Bytes of replies that may wait on one connection for credit; a request beyond that is rejected.
+const MAX_PENDING_BYTES: usize = 1 << 20;
 
 /// A node that answers requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +50,11 @@ impl Replies {
     pub(super) fn new(node: RequestNode, attach: &Attach) -> Self {
         Self {
             node,
-            target: attach.target.as_ref().and_then(|target| target.address.clone()),
+            target: attach
+                .target
+                .as_ref()
+                .and_then(|target| target.address.clone())
+                .filter(|target| target.len() <= super::MAX_NAME_BYTES),
             is_unsettled: attach.snd_settle_mode == Some(0),
             pending: VecDeque::new(),
         }
@@ -138,16 +142,24 @@ impl Peer {
     }
 
     fn queue_reply(&mut self, link: LinkId, reply: Bytes) -> Result<(), AmqpError> {
-        let Some(super::Link { kind: LinkKind::Replies(replies), .. }) = self.links.get_mut(&link) else {
-            return Ok(());
-        };
-        if replies.pending.len() >= MAX_PENDING_REPLIES {
-            let text = format!("{MAX_PENDING_REPLIES} replies wait for credit on the reply link");
+        if self.engine.sendable(link) == 0 && self.pending_reply_bytes() + reply.len() > MAX_PENDING_BYTES {
+            let text = format!("more than {MAX_PENDING_BYTES} bytes of replies wait for credit on their links");
             return Err(AmqpError::new("amqp:resource-limit-exceeded", text));
         }
-        replies.pending.push_back(reply);
+        if let Some(super::Link { kind: LinkKind::Replies(replies), .. }) = self.links.get_mut(&link) {
+            replies.pending.push_back(reply);
+        }
         self.flush_replies(link);
         Ok(())
+    }
+
+    fn pending_reply_bytes(&self) -> usize {
+        let bytes = |link: &super::Link| match &link.kind {
+            // Each counts something even when it is short.
+            LinkKind::Replies(replies) => replies.pending.iter().map(|reply| reply.len() + 128).sum(),
+            _ => 0,
+        };
+        self.links.values().map(bytes).sum()
     }
 
     /// Sends as many replies as the link has credit for.
@@ -173,8 +185,8 @@ impl Peer {
             // Taking a token back early is not needed by any client we know.
             _ => return denied(501, "amqp:not-implemented", "Only the operation put-token is supported."),
         }
-        let Some(audience) = text("name") else {
-            return denied(400, "amqp:invalid-field", "The request names no audience.");
+        let Some(audience) = text("name").filter(|audience| audience.len() <= super::MAX_NAME_BYTES) else {
+            return denied(400, "amqp:invalid-field", "The request names no audience, or one that is too long.");
         };
         let body = request.body.as_value();
         let Some(token) = body.as_ref().and_then(Value::as_str) else {

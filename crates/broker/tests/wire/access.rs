@@ -1,0 +1,94 @@
+//! Who may do what: tokens put to `$cbs`, and links that need them.
+
+use amqp::{Attach, DeliveryState};
+use broker::{Broker, EMULATOR_KEY, EMULATOR_KEY_NAME, Options, QueueOptions, SharedAccessKey};
+
+use super::broker_with;
+use super::client::{Client, in_seconds, message, token, token_with};
+
+/// The condition with which a link to `q` is refused.
+async fn refused(client: &mut Client, target: &str) -> String {
+    let error = client.attach(Attach::sender(target, "here", target)).await.expect_err(target);
+    error.condition.as_str().to_owned()
+}
+
+#[tokio::test]
+async fn without_a_token_no_entity_link_opens() {
+    let broker = broker_with(&["q"]).await;
+    let mut client = Client::connect(broker.addresses()[0]).await;
+    for target in ["q", "q/$management", "missing"] {
+        assert_eq!(refused(&mut client, target).await, "amqp:unauthorized-access");
+    }
+    assert_eq!(client.put_token("sb://h/q", &token("sb://h/q")).await.status(), 202);
+    let sender = client.sender("q").await;
+    assert_eq!(client.send(sender, &message("1")).await, DeliveryState::Accepted);
+    client.node("q/$management").await;
+    client.receiver("q/$DeadLetterQueue", 1).await;
+}
+
+#[tokio::test]
+async fn bad_tokens_are_refused_with_a_reason_and_open_nothing() {
+    let broker = broker_with(&["q"]).await;
+    let mut client = Client::connect(broker.addresses()[0]).await;
+    let later = in_seconds(60);
+    for (token, status) in [
+        (token_with("sb://h/q", EMULATOR_KEY_NAME, "wrong", later), 401),
+        (token_with("sb://h/q", "nobody", EMULATOR_KEY, later), 401),
+        (token_with("sb://h/q", EMULATOR_KEY_NAME, EMULATOR_KEY, in_seconds(0) - 1), 401),
+        (token("sb://h/other"), 401),
+        ("aaaa.bbbb.cccc".to_owned(), 401),
+        ("SharedAccessSignature sr=a".to_owned(), 400),
+        (String::new(), 400),
+    ] {
+        let reply = client.put_token("sb://h/q", &token).await;
+        assert_eq!((reply.status(), reply.condition()), (status, Some("amqp:unauthorized-access")), "{token}");
+        let text = reply.application_properties.get("status-description").and_then(amqp::Value::as_str);
+        assert!(text.is_some_and(|text| !text.contains(EMULATOR_KEY) && !text.contains("sig=")), "{text:?}");
+    }
+    assert_eq!(refused(&mut client, "q").await, "amqp:unauthorized-access");
+}
+
+#[tokio::test]
+async fn a_token_covers_its_entity_only() {
+    let broker = broker_with(&["q", "qq"]).await;
+    let mut client = Client::connect(broker.addresses()[0]).await;
+    // Signed for the namespace, put for one entity's management node.
+    let reply = client.put_token("amqp://h/Q/$management", &token("amqps://h")).await;
+    assert_eq!(reply.status(), 202);
+    client.sender("q").await;
+    assert_eq!(refused(&mut client, "qq").await, "amqp:unauthorized-access");
+}
+
+#[tokio::test]
+async fn links_end_when_their_token_does() {
+    let broker = broker_with(&["q"]).await;
+    let mut client = Client::connect(broker.addresses()[0]).await;
+    let short = token_with("sb://h/q", EMULATOR_KEY_NAME, EMULATOR_KEY, in_seconds(4));
+    assert_eq!(client.put_token("sb://h/q", &short).await.status(), 202);
+    let (sender, receiver) = (client.sender("q").await, client.receiver("q", 1).await);
+    for link in [sender, receiver] {
+        let error = client.detached(link).await.expect("a reason");
+        assert_eq!(error.condition.as_str(), "amqp:unauthorized-access");
+    }
+    assert_eq!(client.put_token("sb://h/q", &token("sb://h/q")).await.status(), 202);
+    client.sender("q").await;
+}
+
+#[tokio::test]
+async fn own_keys_replace_the_well_known_one_and_web_tokens_pass_only_when_asked() {
+    let key = SharedAccessKey::new("mine", "s3cret").expect("valid");
+    let options =
+        Options { queues: vec![QueueOptions::new("q")], keys: vec![key], accept_any_jwt: true, ..Options::default() };
+    let broker = Broker::start(options).await.expect("starts");
+    let mut client = Client::connect(broker.addresses()[0]).await;
+    assert_eq!(client.put_token("sb://h/q", &token("sb://h/q")).await.status(), 401);
+    assert_eq!(
+        client.put_token("sb://h/q", &token_with("sb://h/q", "mine", "s3cret", in_seconds(60))).await.status(),
+        202
+    );
+    let mut other = Client::connect(broker.addresses()[0]).await;
+    assert_eq!(other.put_token("sb://h/q", "aaaa.bbbb.cccc").await.status(), 202);
+    other.sender("q").await;
+    assert!(broker.connection_string().contains("SharedAccessKeyName=mine;SharedAccessKey=s3cret;"));
+    assert!(!format!("{broker:?}").contains("s3cret"), "no secret in Debug");
+}

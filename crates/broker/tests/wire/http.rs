@@ -1,0 +1,60 @@
+//! A plain HTTP/1.1 client for tests: one request a connection, the answer as text.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::client::{DEADLINE, token};
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// The text of the first element of this name.
+    pub(crate) fn element(&self, name: &str) -> &str {
+        let (_, after) = self.body.split_once(&format!("<{name}>")).unwrap_or_else(|| panic!("no {name}: {self:?}"));
+        after.split_once("</").expect("closed").0
+    }
+
+    /// Active, dead-letter and scheduled messages.
+    pub(crate) fn counts(&self) -> [u64; 3] {
+        ["Active", "DeadLetter", "Scheduled"]
+            .map(|kind| self.element(&format!("d2p1:{kind}MessageCount")).parse().expect("a number"))
+    }
+}
+
+/// A request with a valid token.
+pub(crate) async fn call(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+    let authorization = format!("Authorization: {}\r\n{headers}", token(&format!("http://{address}")));
+    raw(address, method, path, &authorization, body).await
+}
+
+/// A GET with a valid token.
+pub(crate) async fn get(address: SocketAddr, path: &str) -> Answer {
+    call(address, "GET", path, "", "").await
+}
+
+/// A request with the given headers (each ends in CR LF) and nothing added but host and length.
+pub(crate) async fn raw(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+    );
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await.expect("connects");
+        stream.write_all(request.as_bytes()).await.expect("writable");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("text");
+        answer
+    };
+    let answer = tokio::time::timeout(DEADLINE, exchange).await.expect("an answer in time");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+    Answer { status, head: head.to_owned(), body: body.to_owned() }
+}

@@ -1,0 +1,97 @@
+//! The broker as a process: ready line, ready file, signals, errors on the command line.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// A child that does not outlive its test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Process {
+    fn start(arguments: &[&str]) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_broker"))
+            .args(arguments)
+            .env_remove("BROKER_SHARED_ACCESS_KEY")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        Self(child)
+    }
+
+    /// The first line on stdout.
+    fn ready_line(&mut self) -> String {
+        let stdout = self.0.stdout.take().expect("piped");
+        let (sender, line) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let read = BufReader::new(stdout).read_line(&mut line);
+            // The test may have given up.
+            let _ = sender.send(read.map(|_| line));
+        });
+        line.recv_timeout(Duration::from_secs(20)).expect("a line in time").expect("readable")
+    }
+
+    /// Waits for the end; with it comes everything it wrote on stderr.
+    fn end(&mut self) -> (ExitStatus, String) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < deadline {
+            if let Some(status) = self.0.try_wait().expect("a child") {
+                let mut text = String::new();
+                self.0.stderr.as_mut().expect("piped").read_to_string(&mut text).expect("text");
+                return (status, text);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the broker did not end in time");
+    }
+}
+
+#[test]
+fn it_says_where_it_listens_and_ends_on_a_signal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("ready.json");
+    let path = file.to_str().expect("utf-8");
+    let mut broker = Process::start(&["--listen", "127.0.0.1:0", "--queue", "q", "--ready-file", path]);
+    let line = broker.ready_line();
+    assert_eq!(std::fs::read_to_string(&file).expect("written"), line);
+    assert!(
+        line.starts_with("{\"listen\":[\"127.0.0.1:")
+            && line.contains("\"connectionString\":\"Endpoint=sb://127.0.0.1:"),
+        "{line}"
+    );
+    assert!(line.trim_end().ends_with(
+        ";SharedAccessKeyName=RootManageSharedAccessKey;SharedAccessKey=SAS_KEY_VALUE;UseDevelopmentEmulator=true;\"}"
+    ));
+    let signalled = Command::new("kill").args(["-TERM", &broker.0.id().to_string()]).status().expect("kill runs");
+    assert!(signalled.success());
+    let (status, _) = broker.end();
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+fn bad_arguments_are_one_clear_line() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("bound").to_string();
+    for (arguments, code, wanted) in [
+        (vec!["--listen", &address], 1, format!("cannot listen on {address}: ")),
+        (vec!["--listen", "127.0.0.1:0", "--queue", "a b"], 1, "cannot create queue \"a b\"".to_owned()),
+        (vec!["--listen", "127.0.0.1:0", "--shared-access-key-file", "/no/such"], 1, "/no/such".to_owned()),
+        (vec!["--listen", "localhost"], 2, "--listen <ADDRESS>".to_owned()),
+        (vec!["--lock-duration", "1d"], 2, "PT30S".to_owned()),
+    ] {
+        let (status, text) = Process::start(&arguments).end();
+        assert_eq!(status.code(), Some(code), "{arguments:?}: {text}");
+        let error = text.lines().find(|line| line.contains(&wanted));
+        assert!(error.is_some(), "{arguments:?}: {text}");
+        assert!(!text.contains("panicked"), "{text}");
+    }
+}
