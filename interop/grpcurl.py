@@ -14,7 +14,7 @@ import re
 import subprocess
 import tempfile
 
-from programs import Failed, expect, finish, run_checks, started
+from programs import Failed, expect, run_checks, run_program, started
 
 SERVICE = "externalscaler.ExternalScaler"
 RPCS = ["GetMetricSpec", "GetMetrics", "IsActive", "StreamIsActive", "StreamMetricSpec"]
@@ -212,11 +212,10 @@ def main():
         )
         readme = arguments.readme.read_text(encoding="utf-8")
         scaler = Scaler(arguments.grpcurl, served["listen"][0], connection_string, readme)
-        passed = run_checks([
+        return run_checks([
             (check.__name__.replace("_", " "), lambda check=check: check(scaler)) for check in CHECKS
         ])
-    finish(passed)
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -13,7 +13,7 @@ import pathlib
 import jsonschema
 import yaml
 
-from programs import Failed, expect, finish, run_checks
+from programs import Failed, expect, run_checks, run_program
 
 # KEDA's CEL rules by their text, in Python.
 RULES = {
@@ -122,8 +122,8 @@ def main():
     files = [path for path in arguments.files if path.name != "kustomization.yaml"]
     checks = [(f"{path} fits KEDA's CRD", lambda path=path: a_file_fits(found, path)) for path in files]
     checks.append(("damaged ones do not", lambda: damages_are_noticed(found, files[0])))
-    finish(run_checks(checks))
+    return run_checks(checks)
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -19,6 +19,8 @@ import traceback
 START_SECONDS = 10
 STOP_SECONDS = 10
 
+CHILDREN = set()
+
 
 class Failed(Exception):
     """A check found something else than it expects."""
@@ -48,6 +50,8 @@ def started(*command):
             [*command, "--ready-file", ready_file], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
         )
 
+        CHILDREN.add(child)
+
         def logged():
             log.flush()
             log.seek(0)
@@ -74,6 +78,7 @@ def started(*command):
             if child.poll() is None:
                 child.kill()
                 child.wait()
+            CHILDREN.discard(child)
             log.close()
 
 
@@ -82,10 +87,20 @@ def run_checks(checks, seconds_each=60):
 
     A check that hangs ends the process with a dump of its stacks: no client's own idea of a timeout is trusted.
     """
+
+    def give_up(name):
+        print(f"{name}: FAILED: it still runs after {seconds_each} s", file=sys.stderr)
+        faulthandler.dump_traceback(all_threads=True)
+        for child in CHILDREN:
+            child.kill()
+        os._exit(1)
+
     failed = 0
     for name, check in checks:
         began = time.monotonic()
-        faulthandler.dump_traceback_later(seconds_each, exit=True)
+        watchdog = threading.Timer(seconds_each, give_up, [name])
+        watchdog.daemon = True
+        watchdog.start()
         try:
             check()
             verdict = "ok"
@@ -96,16 +111,21 @@ def run_checks(checks, seconds_each=60):
             failed += 1
             verdict = f"FAILED:\n{traceback.format_exc()}"
         finally:
-            faulthandler.cancel_dump_traceback_later()
+            watchdog.cancel()
         print(f"{name:<66} {time.monotonic() - began:6.2f} s  {verdict}", flush=True)
     print(f"{len(checks) - failed} passed, {failed} failed", flush=True)
     return failed == 0
 
 
-def finish(passed):
-    """Ends the process. Threads that a client library left behind must not keep a finished check waiting."""
+def run_program(main):
+    """Runs `main`, which says whether all passed, and ends the process accordingly."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        code = 0 if main() else 1
+    except Failed as error:
+        print(f"FAILED: {error}", file=sys.stderr)
+        code = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    if threading.active_count() > 1:
-        os._exit(0 if passed else 1)
-    sys.exit(0 if passed else 1)
+    # Threads that a client library left behind must not keep a finished program waiting.
+    os._exit(code)

@@ -21,7 +21,7 @@ from azure.servicebus.exceptions import (
 )
 from azure.servicebus.management import ServiceBusAdministrationClient
 
-from programs import Failed, await_state, expect, finish, run_checks, started
+from programs import Failed, await_state, expect, run_checks, run_program, started
 
 MESSAGES = 100
 # How long a receive waits for a first message that must come, and for one that must not.
@@ -355,9 +355,8 @@ def main():
             (function.__name__.replace("_", " "), functools.partial(function, namespace, queue.split(",")[0]))
             for function, queue in CHECKS
         ]
-        passed = run_checks(bound)
-    finish(passed)
+        return run_checks(bound)
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)
