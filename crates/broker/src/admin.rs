@@ -3,6 +3,7 @@
 //! Requests become events of the state; nothing is kept here. Topics, subscriptions and rules are answered as not
 //! supported. A path may be percent-encoded and in any letter case; a queue's name may contain `/`.
 
+mod answer;
 mod change;
 mod document;
 mod feed;
@@ -14,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, IF_MATCH, WWW_AUTHENTICATE};
+use hyper::header::{AUTHORIZATION, HOST, IF_MATCH};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,9 +26,10 @@ use tokio_util::sync::CancellationToken;
 use crate::access::Access;
 use crate::address::{covers, names_subscription, scope_of};
 use crate::hub::{Hub, system_time};
-use crate::state::{Effect, EntityName, Event, QueueProperties, QueueSnapshot, Refusal};
-use change::{Refused, properties};
-use document::{DocumentError, Requested};
+use crate::state::{Effect, EntityName, Event, QueueProperties, QueueSnapshot};
+use answer::{Answer, Failure};
+use change::properties;
+use document::Requested;
 use feed::{Page, QueueEntry, Scene};
 
 /// A description has about 3 KB; the longest allowed text in it, the user metadata, 1,024 characters.
@@ -37,8 +39,6 @@ const HEADER_DEADLINE: Duration = Duration::from_secs(30);
 const PAGE: usize = 100;
 const MAX_PAGE: usize = 1_000;
 const DEFAULT_API_VERSION: &str = "2021-05";
-/// The service's own words; SDKs look for them.
-const NO_SUCH_ENTITY: &str = "No service is hosted at the specified address.";
 
 /// The administration API over one hub.
 #[derive(Debug)]
@@ -123,7 +123,7 @@ impl Admin {
             (Place::Queue(name), Method::DELETE) => {
                 self.administer(|request| Event::DeleteQueue { request, name: name.clone() })?;
                 tracing::info!(queue = %name, "queue deleted");
-                Ok(Answer { status: StatusCode::OK, content_type: ENTRY, body: Vec::new() })
+                Ok(Answer::nothing())
             }
             (Place::Queue(name), Method::PUT) => {
                 let update = request.headers().contains_key(IF_MATCH);
@@ -173,8 +173,7 @@ impl Admin {
 
     fn entry(&self, scene: &Scene<'_>, name: &EntityName, status: StatusCode) -> Result<Answer, Failure> {
         let snapshot = self.hub.describe(name).ok_or_else(Failure::not_found)?;
-        let answer = Answer::entry(feed::queue_entry(scene, &entry_of(&snapshot)))?;
-        Ok(Answer { status, ..answer })
+        Ok(Answer::entry(feed::queue_entry(scene, &entry_of(&snapshot)))?.with_status(status))
     }
 
     fn list(&self, scene: &Scene<'_>, query: &Query) -> Result<Answer, Failure> {
@@ -320,128 +319,5 @@ fn entry_of(snapshot: &QueueSnapshot) -> QueueEntry {
         dead_letter: counts.dead_letter,
         scheduled: counts.scheduled,
         total: counts.total(),
-    }
-}
-
-const ENTRY: &str = "application/atom+xml;type=entry;charset=utf-8";
-const FEED: &str = "application/atom+xml;type=feed;charset=utf-8";
-
-/// A success.
-struct Answer {
-    status: StatusCode,
-    content_type: &'static str,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    fn health() -> Self {
-        Self {
-            status: StatusCode::OK,
-            content_type: "application/json",
-            body: br#"{"status":"healthy","message":"Service is healthy."}"#.to_vec(),
-        }
-    }
-
-    fn entry(body: std::io::Result<Vec<u8>>) -> Result<Self, Failure> {
-        Ok(Self { status: StatusCode::OK, content_type: ENTRY, body: body.map_err(|error| Failure::internal(&error))? })
-    }
-
-    fn feed(body: std::io::Result<Vec<u8>>) -> Result<Self, Failure> {
-        Ok(Self { status: StatusCode::OK, content_type: FEED, body: body.map_err(|error| Failure::internal(&error))? })
-    }
-
-    fn into_response(self) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::new(Bytes::from(self.body)));
-        *response.status_mut() = self.status;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        response
-    }
-}
-
-/// A refusal, with the service's status and words.
-#[derive(Debug)]
-struct Failure {
-    status: StatusCode,
-    detail: String,
-    allow: Option<&'static str>,
-}
-
-impl Failure {
-    fn new(status: StatusCode, detail: &str) -> Self {
-        Self { status, detail: detail.to_owned(), allow: None }
-    }
-
-    fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, NO_SUCH_ENTITY)
-    }
-
-    fn unauthorized(detail: &str) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, detail)
-    }
-
-    fn not_supported(what: &str) -> Self {
-        Self::new(
-            StatusCode::NOT_IMPLEMENTED,
-            &format!("SubCode=50100. Not supported: {what}. This broker serves queues only."),
-        )
-    }
-
-    fn method_not_allowed(allow: &'static str) -> Self {
-        let detail = format!("Method not allowed; allowed are {allow}.");
-        Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, &detail) }
-    }
-
-    fn internal(error: &std::io::Error) -> Self {
-        tracing::error!(%error, "an Atom document could not be written");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "SubCode=50000. Internal error.")
-    }
-
-    fn into_response(self) -> Response<Full<Bytes>> {
-        let tracking = uuid::Uuid::new_v4();
-        let at = feed::timestamp(SystemTime::now());
-        let detail = format!("{} TrackingId:{tracking}, SystemTracker:broker, Timestamp:{at}", self.detail);
-        let body = feed::error_body(self.status.as_u16(), &detail).unwrap_or_default();
-        let mut response = Response::new(Full::new(Bytes::from(body)));
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml; charset=utf-8"));
-        if let Some(allow) = self.allow {
-            headers.insert(hyper::header::ALLOW, HeaderValue::from_static(allow));
-        }
-        if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("SharedAccessSignature"));
-        }
-        response
-    }
-}
-
-impl From<DocumentError> for Failure {
-    fn from(error: DocumentError) -> Self {
-        match error {
-            DocumentError::Kind(_) => Self::new(StatusCode::NOT_IMPLEMENTED, &format!("SubCode=50100. {error}.")),
-            _ => Self::new(StatusCode::BAD_REQUEST, &format!("SubCode=40000. {error}.")),
-        }
-    }
-}
-
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::NotSupported { .. } => {
-                Self::new(StatusCode::NOT_IMPLEMENTED, &format!("SubCode=50100. {refused}."))
-            }
-            Refused::Range { .. } => Self::new(StatusCode::BAD_REQUEST, &format!("SubCode=40000. {refused}.")),
-        }
-    }
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::NotFound { .. } => Self::not_found(),
-            Refusal::AlreadyExists { .. } => Self::new(StatusCode::CONFLICT, &format!("SubCode=40900. {refusal}.")),
-            Refusal::TooManyQueues { .. } => Self::new(StatusCode::FORBIDDEN, &format!("SubCode=40300. {refusal}.")),
-            other => Self::new(StatusCode::INTERNAL_SERVER_ERROR, &format!("SubCode=50000. {other}.")),
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! A small local Service Bus: AMQP 1.0 and the HTTP administration API on one port, everything in memory.
 //!
-//! The story: [`server`] accepts sockets and tells protocols apart ([`sniff`]); a [`peer`] speaks AMQP, [`admin`] speaks
-//! HTTP; both turn what clients want into events of the pure [`state`], which the [`hub`] owns. What is not supported is
+//! The story: `server` accepts sockets and tells protocols apart (`sniff`); a `peer` speaks AMQP, `admin` speaks
+//! HTTP; both turn what clients want into events of the pure [`state`], which the `hub` owns. What is not supported is
 //! refused in Service Bus's words; nothing is pretended.
 
 mod access;

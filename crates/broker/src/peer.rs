@@ -6,6 +6,7 @@
 //! locked when they can be delivered and not before. Locks outlive the connection; only what was never written to it is
 //! given back when it ends.
 
+mod attaching;
 mod management;
 mod permits;
 mod receiving;
@@ -18,16 +19,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use amqp::{AmqpError, Attach, Connection, DeliveryId, DeliveryState, Event, Limits, LinkId, Role, SessionId};
+use amqp::{AmqpError, Connection, DeliveryId, DeliveryState, Event, Limits, LinkId, SessionId};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
-use crate::address::{Node, scope_of};
 use crate::hub::{Hub, PeerId, Push};
-use crate::state::{Address, EntityName, ReceiverId};
+use crate::state::{EntityName, ReceiverId};
 use permits::Permits;
 use receiving::Receiving;
 use requests::{Replies, RequestNode};
@@ -40,8 +40,6 @@ const READ_BYTES: usize = 16 * 1024;
 /// How long the last bytes may take to leave when the connection has ended, and how long a client may take to answer
 /// when the broker shuts down.
 const LINGER: Duration = Duration::from_secs(1);
-/// The longest link name and address, in bytes. Azure's SDKs stay below 1,000.
-const MAX_NAME_BYTES: usize = 2_048;
 /// Links on one connection, as on the service.
 const MAX_LINKS: usize = 2_500;
 /// Bytes of unfinished deliveries on one connection: sixteen of the largest at the same time.
@@ -295,92 +293,6 @@ impl Peer {
                     self.end_link(link, refusals::not_found(&self.host(), name.as_str()));
                 }
             }
-        }
-    }
-
-    fn on_attach(&mut self, link: LinkId, session: SessionId, attach: &Attach) {
-        if let Err(error) = self.open_link(link, session, attach) {
-            tracing::info!(link = attach.name, %error, "link refused");
-            let _ = self.engine.refuse(link, error);
-        }
-    }
-
-    /// Accepts a link or says why not.
-    fn open_link(&mut self, link: LinkId, session: SessionId, attach: &Attach) -> Result<(), AmqpError> {
-        if attach.coordinator {
-            return Err(AmqpError::new("amqp:not-implemented", "transactions are not supported by this broker"));
-        }
-        let address = match attach.role {
-            Role::Sender => attach.target.as_ref().and_then(|target| target.address.as_deref()),
-            Role::Receiver => attach.source.as_ref().and_then(|source| source.address.as_deref()),
-        };
-        let address = address.ok_or_else(|| AmqpError::new("amqp:invalid-field", "the link names no address"))?;
-        if attach.name.len().max(address.len()) > MAX_NAME_BYTES {
-            let text = format!("the names of links and nodes have at most {MAX_NAME_BYTES} bytes");
-            return Err(AmqpError::new("amqp:invalid-field", text));
-        }
-        let node = Node::parse(address);
-        let scope = if node == Node::Tokens { None } else { Some(self.check_permit(address)?) };
-        let node = match node {
-            Node::Tokens => RequestNode::Tokens,
-            Node::Management(address) => {
-                self.check_exists(&address)?;
-                RequestNode::Management(address)
-            }
-            Node::Entity(address) => {
-                let scope = scope.unwrap_or_default();
-                return match attach.role {
-                    Role::Sender => self.open_sending(link, session, attach, address, scope),
-                    Role::Receiver => self.open_receiving(link, session, attach, address, scope),
-                };
-            }
-            Node::Unsupported(kind) => {
-                return Err(AmqpError::new("amqp:not-implemented", format!("{kind} are not supported by this broker")));
-            }
-            Node::Nameless => return Err(refusals::not_found(&self.host(), address)),
-        };
-        let kind = match attach.role {
-            Role::Sender => LinkKind::Requests(node),
-            Role::Receiver => LinkKind::Replies(Replies::new(node, attach)),
-        };
-        self.accept(link, session, attach, kind, scope);
-        if attach.role == Role::Sender {
-            let _ = self.engine.set_credit(link, SENDER_CREDIT);
-        }
-        Ok(())
-    }
-
-    fn accept(&mut self, link: LinkId, session: SessionId, attach: &Attach, kind: LinkKind, scope: Option<String>) {
-        let mut reply = attach.reply();
-        reply.max_message_size = Some(MAX_MESSAGE_BYTES);
-        if let (LinkKind::Sending(_), Some(properties)) = (&kind, &mut reply.properties) {
-            let key = amqp::Value::symbol("com.microsoft:max-message-batch-size");
-            properties.insert(key, MAX_MESSAGE_BYTES);
-        }
-        self.links.insert(link, Link { session, name: attach.name.clone(), scope, kind });
-        if self.engine.accept(link, reply).is_err() {
-            self.forget_link(link);
-        }
-    }
-
-    /// The scope that a token must cover for links to this address; an error if no valid token does.
-    fn check_permit(&self, address: &str) -> Result<String, AmqpError> {
-        let scope = scope_of(address);
-        let scope = scope.strip_suffix("/$management").unwrap_or(&scope).to_owned();
-        if self.permits.allow(&scope, SystemTime::now()) {
-            return Ok(scope);
-        }
-        let text = format!(
-            "Unauthorized access. A valid token that covers the resource is required; put one to $cbs first. Resource:'sb://{}/{scope}'",
-            self.host()
-        );
-        Err(AmqpError::new("amqp:unauthorized-access", refusals::tracked(&text)))
-    }
-
-    fn check_exists(&self, address: &Address) -> Result<(), AmqpError> {
-        match self.hub.describe(&address.queue) {
-            Some(_) => Ok(()),
-            None => Err(refusals::not_found(&self.host(), &address.to_string())),
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use amqp::{AmqpError, Attach, Body, DeliveryState, Incoming, LinkId, Map, Message, Outgoing, Properties, Value};
 use bytes::Bytes;
 
+use super::attaching::MAX_NAME_BYTES;
 use super::{LinkKind, Peer, management, refusals};
 use crate::access::TokenError;
 use crate::state::{Address, EntityName};
@@ -54,7 +55,7 @@ impl Replies {
                 .target
                 .as_ref()
                 .and_then(|target| target.address.clone())
-                .filter(|target| target.len() <= super::MAX_NAME_BYTES),
+                .filter(|target| target.len() <= MAX_NAME_BYTES),
             is_unsettled: attach.snd_settle_mode == Some(0),
             pending: VecDeque::new(),
         }
@@ -185,7 +186,7 @@ impl Peer {
             // Taking a token back early is not needed by any client we know.
             _ => return denied(501, "amqp:not-implemented", "Only the operation put-token is supported."),
         }
-        let Some(audience) = text("name").filter(|audience| audience.len() <= super::MAX_NAME_BYTES) else {
+        let Some(audience) = text("name").filter(|audience| audience.len() <= MAX_NAME_BYTES) else {
             return denied(400, "amqp:invalid-field", "The request names no audience, or one that is too long.");
         };
         let body = request.body.as_value();
