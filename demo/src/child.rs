@@ -32,8 +32,10 @@ pub struct Recipe {
     pub without_variables: Vec<&'static str>,
     /// Variables added to the environment; secrets go here.
     pub variables: Vec<(&'static str, OsString)>,
-    /// The file that gets its stdout and stderr, appended.
+    /// The file that gets its stderr, appended.
     pub log: PathBuf,
+    /// Whether its stdout goes there too. A server's does not: its ready line may hold a connection string.
+    pub logs_stdout: bool,
 }
 
 /// How a process ended.
@@ -67,7 +69,7 @@ impl Child {
     /// Starts a process. Must be called on a thread that outlives the child (the main task's does): the kernel ties the
     /// child's life to the thread that started it.
     pub fn start(recipe: Recipe) -> anyhow::Result<Self> {
-        let Recipe { name, program, arguments, without_variables, variables, log } = recipe;
+        let Recipe { name, program, arguments, without_variables, variables, log, logs_stdout } = recipe;
         let output = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -83,7 +85,7 @@ impl Child {
                 .env(PARENT_VARIABLE, std::process::id().to_string())
                 .envs(variables)
                 .stdin(Stdio::null())
-                .stdout(output)
+                .stdout(if logs_stdout { Stdio::from(output) } else { Stdio::null() })
                 .stderr(errors);
         });
         // A group of its own: Ctrl-C on the terminal reaches the demo alone, which then stops its children in order.

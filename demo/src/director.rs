@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::args::RunArgs;
+use crate::chart::scale::grouped;
 use crate::child::Child;
 use crate::deployment::{Deployment, Event, State, Template};
 use crate::interrupt::{Interrupt, Interrupts};
@@ -21,7 +22,7 @@ use crate::launcher::{Launcher, TAIL_LINES};
 use crate::ledger::{Audit, LedgerReader};
 use crate::recorder::{self, Recorder, Workforce};
 use crate::scaler_client::ScalerClient;
-use crate::stage::Stage;
+use crate::stage::{Counted, Stage};
 use crate::summary::Swap;
 use crate::swap;
 use crate::view::{Picture, View, WorkerMark};
@@ -62,7 +63,7 @@ pub struct Director {
     pub(crate) sent_ledger: LedgerReader,
     is_sent: bool,
     client: ScalerClient,
-    counts: watch::Receiver<servicebus::QueueCounts>,
+    counts: watch::Receiver<Counted>,
     outcomes: mpsc::Receiver<Outcome>,
     last_outcome: Option<Outcome>,
     last_problem: Option<String>,
@@ -74,6 +75,17 @@ impl Director {
     /// Starts broker and scaler, then KEDA and the HPA, then the sender. No worker: those are KEDA's to wake.
     pub async fn start(args: RunArgs, launcher: Launcher, mut view: View) -> anyhow::Result<Self> {
         let began = Instant::now();
+        view.event(
+            began.elapsed(),
+            &format!(
+                "{} messages, {} s of work each; one worker for {} messages, at most {}; files in {}",
+                grouped(args.messages),
+                args.wait_time,
+                args.message_count,
+                args.max_replicas,
+                args.out.display()
+            ),
+        );
         let (stage, broker) = Stage::set(&args, &launcher).await?;
         let Stage { queue, place, .. } = &stage;
         let process = broker.as_ref().map(|broker| format!(", process {}", broker.process_id())).unwrap_or_default();
@@ -187,13 +199,17 @@ impl Director {
             self.report(&event);
         }
         self.look_after_swap().await?;
-        let (at, counts) = (self.seconds(), *self.counts.borrow());
+        if self.counts.has_changed().context("reading the queue's counts broke off")? {
+            let Counted { at, counts } = *self.counts.borrow_and_update();
+            self.recorder.note_depth((at - self.began).as_secs_f64(), counts.active);
+        }
+        let counts = self.counts.borrow().counts;
         let workforce = Workforce {
             wanted: self.deployment.wanted(),
             ready: self.deployment.ready(),
             processes: self.deployment.processes(),
         };
-        self.recorder.note(at, counts, &self.audit, workforce);
+        self.recorder.note(self.seconds(), &self.audit, workforce);
         self.phase = self.current_phase();
         let picture = self.picture(counts);
         self.view.draw(&picture);
@@ -287,7 +303,7 @@ impl Director {
                 self.audit.confirmed(),
                 self.args.messages,
                 self.audit.handled(),
-                self.counts.borrow().active,
+                self.counts.borrow().counts.active,
                 self.deployment.wanted(),
                 self.deployment.ready(),
                 self.launcher.folder().logs().display()

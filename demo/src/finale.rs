@@ -13,6 +13,9 @@ use crate::interrupt::Interrupt;
 use crate::summary::{Record, Summary};
 use crate::view::print_line;
 
+/// The time axis goes a little further than the run, so that its end can be seen.
+const MARGIN: f64 = 1.03;
+
 /// Winds a run up that ended by itself or, with a `problem`, did not.
 pub async fn conclude(mut director: Director, problem: Option<String>) -> anyhow::Result<ExitCode> {
     let mut problems: Vec<String> = problem.into_iter().collect();
@@ -22,7 +25,7 @@ pub async fn conclude(mut director: Director, problem: Option<String>) -> anyhow
         Some(problem) => director.tell(&format!("FAILED: {problem}")),
         None => director.tell("everything is at rest; looking at what is left"),
     }
-    let Director { view, launcher, stage, broker, scaler, sender, deployment, recorder, .. } = director;
+    let Director { mut view, launcher, stage, broker, scaler, sender, deployment, recorder, .. } = director;
     let Director { mut audit, mut sent_ledger, swap, args, .. } = director;
     // After a good run all of them have ended long ago; after a broken one, what they still write counts too.
     let (workers, ledgers) = deployment.dissolve();
@@ -82,10 +85,10 @@ pub async fn conclude(mut director: Director, problem: Option<String>) -> anyhow
         grouped(summary.handled),
         summary.lost
     );
-    write(&folder.chart(), &recorder.chart(title, subtitle, ended_at).to_svg())?;
+    write(&folder.chart(), &recorder.chart(title, subtitle, ended_at * MARGIN).to_svg())?;
     let json = serde_json::to_string_pretty(&summary).context("encode the summary")?;
     write(&folder.summary(), &format!("{json}\n"))?;
-    drop(view);
+    view.leave();
     print_line(&format!("\n{summary}"));
     Ok(if summary.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// The runtime cancels its token on the same signals that are heard here; whichever is noticed first, the other is not
@@ -15,6 +16,8 @@ const SAME_MOMENT: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct Interrupts {
     shutdown: CancellationToken,
+    /// Set when the token was seen cancelled: how long to wait for the signal that did it.
+    wait_until: Option<Instant>,
     interrupt: Signal,
     terminate: Signal,
 }
@@ -33,6 +36,7 @@ impl Interrupts {
     pub fn listen(shutdown: CancellationToken) -> anyhow::Result<Self> {
         Ok(Self {
             shutdown,
+            wait_until: None,
             interrupt: signal(SignalKind::interrupt()).context("listen for SIGINT")?,
             terminate: signal(SignalKind::terminate()).context("listen for SIGTERM")?,
         })
@@ -40,14 +44,15 @@ impl Interrupts {
 
     /// Waits for the next one. A cancelled token without a signal counts as SIGTERM.
     pub async fn next(&mut self) -> Interrupt {
+        let Self { shutdown, wait_until, interrupt, terminate } = self;
         let cancelled = async {
-            self.shutdown.cancelled().await;
-            tokio::time::sleep(SAME_MOMENT).await;
+            shutdown.cancelled().await;
+            tokio::time::sleep_until(*wait_until.get_or_insert_with(|| Instant::now() + SAME_MOMENT)).await;
         };
         tokio::select! {
             biased;
-            _ = self.interrupt.recv() => Interrupt::Interrupt,
-            _ = self.terminate.recv() => Interrupt::Terminate,
+            _ = interrupt.recv() => Interrupt::Interrupt,
+            _ = terminate.recv() => Interrupt::Terminate,
             () = cancelled => Interrupt::Terminate,
         }
     }

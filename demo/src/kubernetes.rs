@@ -115,14 +115,21 @@ impl Outcome {
 
     /// Why, in one line.
     pub fn why(&self) -> String {
-        match (&self.change, &self.answers) {
-            (Some(change), _) => change.why.clone(),
-            (None, Err(_)) => "no answer: replicas are held".to_owned(),
-            (None, Ok(Answers { active: false, .. })) if self.replicas == 0 => "nothing to do".to_owned(),
-            (None, Ok(Answers { active: false, .. })) => "inactive, but the cooldown period is not over".to_owned(),
-            (None, Ok(Answers { value, target, .. })) => {
-                format!("{value} / {target} = {:.1}, within limits, windows and tolerance", value / target)
-            }
+        let Ok(Answers { target, value, active }) = self.answers else {
+            return "no answer: replicas are held".to_owned();
+        };
+        match &self.change {
+            Some(Change { by: Actor::Keda, why, .. }) => return why.clone(),
+            None if self.replicas == 0 => return "nothing to do".to_owned(),
+            None if !active => return "inactive, but the cooldown period is not over".to_owned(),
+            Some(_) | None => {}
+        }
+        let plain = (value / target).ceil();
+        let quotient = format!("metric {value} / {target} for each replica = {:.1}", value / target);
+        if plain as u32 == self.replicas {
+            quotient
+        } else {
+            format!("{quotient}, which limits and stabilization make {}", self.replicas)
         }
     }
 

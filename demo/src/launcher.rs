@@ -61,15 +61,26 @@ impl Launcher {
         arguments: impl IntoIterator<Item = OsString>,
         variables: impl IntoIterator<Item = (&'static str, OsString)>,
     ) -> anyhow::Result<Child> {
+        Child::start(self.recipe(name, role, arguments, variables))
+    }
+
+    fn recipe(
+        &self,
+        name: &str,
+        role: &str,
+        arguments: impl IntoIterator<Item = OsString>,
+        variables: impl IntoIterator<Item = (&'static str, OsString)>,
+    ) -> Recipe {
         let log_level = ("LOG_LEVEL", OsString::from(&self.log_level));
-        Child::start(Recipe {
+        Recipe {
             name: name.to_owned(),
             program: self.program(),
             arguments: ["role", role].into_iter().map(OsString::from).chain(arguments).collect(),
             without_variables: CONFIGURATION_VARIABLES.to_vec(),
             variables: variables.into_iter().chain([log_level]).collect(),
             log: self.folder.log(name),
-        })
+            logs_stdout: true,
+        }
     }
 
     /// Starts a child that says when it serves, and waits until it does.
@@ -80,7 +91,8 @@ impl Launcher {
     ) -> anyhow::Result<(Child, Ready)> {
         let file = self.folder.ready_file(name);
         let ready = [OsString::from("--ready-file"), file.clone().into()];
-        let child = self.start(name, name, arguments.into_iter().chain(ready), [])?;
+        let recipe = self.recipe(name, name, arguments.into_iter().chain(ready), []);
+        let child = Child::start(Recipe { logs_stdout: false, ..recipe })?;
         let appears = async {
             loop {
                 match std::fs::read_to_string(&file) {
@@ -92,7 +104,11 @@ impl Launcher {
         };
         let deadline = tokio::time::sleep(START_DEADLINE);
         tokio::select! {
-            ready = appears => Ok((child, ready?)),
+            ready = appears => {
+                // It may hold a connection string, and has served its purpose.
+                std::fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))?;
+                Ok((child, ready?))
+            }
             exit = child.ended() => bail!(
                 "{name} ended before it served ({exit}); the end of its log, {}:\n{}",
                 child.log().display(),

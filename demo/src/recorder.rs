@@ -4,8 +4,6 @@
 
 use std::collections::VecDeque;
 
-use servicebus::QueueCounts;
-
 use crate::chart::{Chart, Mark};
 use crate::ledger::Audit;
 use crate::series::Series;
@@ -61,9 +59,13 @@ impl Default for Recorder {
 }
 
 impl Recorder {
+    /// Notes how many messages there are in the queue.
+    pub fn note_depth(&mut self, at: f64, active: u64) {
+        self.depth.push(at, active as f64);
+    }
+
     /// Notes what is seen at this moment.
-    pub fn note(&mut self, at: f64, counts: QueueCounts, audit: &Audit, workforce: Workforce) {
-        self.depth.push(at, counts.active as f64);
+    pub fn note(&mut self, at: f64, audit: &Audit, workforce: Workforce) {
         let handled = audit.handled();
         if self.handled.last() < handled as f64 {
             self.last_handled_at = Some(at);
@@ -144,19 +146,19 @@ mod tests {
         let (mut recorder, mut audit) = (Recorder::default(), Audit::default());
         for second in 0..10_u64 {
             audit.handle(second * 10..second * 10 + 10);
-            recorder.note(second as f64, QueueCounts::default(), &audit, workforce(if second < 5 { 2 } else { 3 }));
+            recorder.note(second as f64, &audit, workforce(if second < 5 { 2 } else { 3 }));
         }
         assert_eq!(recorder.ready.iter().map(|step| step.replicas).collect::<Vec<_>>(), [0, 2, 3]);
         assert!((recorder.throughput() - 10.0).abs() < 1e-9, "{}", recorder.throughput());
         assert_eq!((recorder.last_handled_at(), recorder.zero_at()), (Some(9.0), None));
-        recorder.note(10.0, QueueCounts::default(), &audit, workforce(0));
+        recorder.note(10.0, &audit, workforce(0));
         assert_eq!((recorder.last_handled_at(), recorder.zero_at()), (Some(9.0), Some(10.0)));
     }
 
     #[test]
     fn zero_before_any_worker_is_not_back_to_zero() {
         let mut recorder = Recorder::default();
-        recorder.note(1.0, QueueCounts::default(), &Audit::default(), workforce(0));
+        recorder.note(1.0, &Audit::default(), workforce(0));
         assert_eq!(recorder.zero_at(), None);
     }
 }

@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -28,6 +28,15 @@ const PEEK: usize = 250;
 const PEEKED_AT_MOST: u64 = 10_000;
 /// The last look may meet a broker that is busy closing connections.
 const LAST_LOOK_TRIES: u32 = 5;
+
+/// Counts, and when they were read.
+#[derive(Clone, Copy, Debug)]
+pub struct Counted {
+    /// When the answer came.
+    pub at: Instant,
+    /// The counts.
+    pub counts: QueueCounts,
+}
 
 /// A queue and how to reach it.
 #[derive(Clone)]
@@ -114,13 +123,13 @@ impl Stage {
 
     /// Reads the counts again and again, for the view, until nobody listens any more. A read that fails is left out: the
     /// verdict does not rest on these.
-    pub fn follow(&self, every: Duration) -> watch::Receiver<QueueCounts> {
-        let (sender, receiver) = watch::channel(QueueCounts::default());
+    pub fn follow(&self, every: Duration) -> watch::Receiver<Counted> {
+        let (sender, receiver) = watch::channel(Counted { at: Instant::now(), counts: QueueCounts::default() });
         let stage = self.clone();
         tokio::spawn(async move {
             while !sender.is_closed() {
                 match stage.counts().await {
-                    Ok(counts) => _ = sender.send_replace(counts),
+                    Ok(counts) => _ = sender.send_replace(Counted { at: Instant::now(), counts }),
                     Err(error) => tracing::debug!("the counts could not be read: {error:#}"),
                 }
                 tokio::time::sleep(every).await;
@@ -162,9 +171,14 @@ impl Stage {
     }
 }
 
-fn broker_arguments(args: &RunArgs) -> [OsString; 4] {
+fn broker_arguments(args: &RunArgs) -> Vec<OsString> {
     let queue = format!("{QUEUE},lock-duration={}ms", args.lock_duration.0.as_millis());
-    ["--listen".into(), "127.0.0.1:0".into(), "--queue".into(), queue.into()]
+    let mut arguments = vec!["--listen".into(), "127.0.0.1:0".into(), "--queue".into(), queue.into()];
+    if args.client == Adapter::Azservicebus {
+        // That crate loses acknowledgements that come at once; Azure's never do.
+        arguments.extend(["--acknowledge-delay-ms".into(), "2".into()]);
+    }
+    arguments
 }
 
 fn read(file: &Path) -> std::io::Result<SecretString> {

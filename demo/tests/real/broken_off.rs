@@ -1,0 +1,60 @@
+//! Breaking a run off: Ctrl-C and SIGTERM stop every child within five seconds, and even `kill -9` leaves none behind.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::bench::{Demo, is_alive, wait_for};
+
+/// What somebody who presses Ctrl-C is promised.
+const PROMISED: Duration = Duration::from_secs(5);
+const ROLES: [&str; 4] = ["broker", "scaler", "sender", "worker"];
+
+/// A demo in the middle of its work, and all its children.
+fn in_the_middle(flags: &[&str]) -> (Demo, Vec<u32>) {
+    let mut demo = Demo::start(flags);
+    demo.wait_until("two workers are at work", |demo| demo.children("worker").len() >= 2 && demo.handled() >= 5);
+    let children: Vec<u32> = ROLES.iter().flat_map(|role| demo.children(role)).collect();
+    assert!(children.len() >= 4, "broker, scaler and two workers: {children:?}");
+    (demo, children)
+}
+
+fn left(children: &[u32]) -> Vec<u32> {
+    children.iter().copied().filter(|process| is_alive(*process)).collect()
+}
+
+#[test]
+fn a_signal_in_the_middle_stops_every_child_and_is_the_exit_code() {
+    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+        let (demo, children) = in_the_middle(&[]);
+        let began = Instant::now();
+        demo.signal(signal);
+        let ended = demo.end();
+        assert!(began.elapsed() < PROMISED, "{signal}: {:?}", began.elapsed());
+        assert!(left(&children).is_empty(), "{signal}: {}", ended.stdout);
+        assert_eq!(ended.status.code(), Some(code), "{}", ended.stdout);
+        assert!(ended.stdout.contains("no process is left"), "{}", ended.stdout);
+    }
+}
+
+#[test]
+fn workers_in_the_middle_of_long_work_do_not_hold_it_up() {
+    let mut demo = Demo::start(&["--wait-time=60"]);
+    demo.wait_until("a worker is at work", Demo::has_ready_worker);
+    let children: Vec<u32> = ROLES.iter().flat_map(|role| demo.children(role)).collect();
+    let began = Instant::now();
+    demo.signal(Signal::SIGINT);
+    let ended = demo.end();
+    assert!(began.elapsed() < PROMISED, "{:?}: {}", began.elapsed(), ended.stdout);
+    assert_eq!((ended.status.code(), left(&children)), (Some(130), vec![]));
+}
+
+#[test]
+fn even_a_killed_demo_leaves_no_process_behind() {
+    let (demo, children) = in_the_middle(&[]);
+    demo.signal(Signal::SIGKILL);
+    let ended = demo.end();
+    assert_eq!(ended.status.code(), None, "killed");
+    let is_gone = wait_for(PROMISED, || left(&children).is_empty().then_some(()));
+    assert!(is_gone.is_some(), "still there: {:?}", left(&children));
+}

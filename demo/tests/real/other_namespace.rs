@@ -1,0 +1,66 @@
+//! The same loop against a namespace that the demo did not start, which is how it runs against Azure: by a connection string
+//! in a file and the name of a queue. A broker started by the test stands in for it.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::bench::{Demo, wait_for};
+
+/// A broker of its own, outside the demo. Dropping it kills it.
+struct Namespace {
+    broker: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Namespace {
+    fn start(queue: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let ready = folder.path().join("ready.json");
+        let broker = Command::new(env!("CARGO_BIN_EXE_demo"))
+            .args(["role", "broker", "--listen", "127.0.0.1:0", "--lock-duration", "2s", "--queue", queue])
+            .arg("--ready-file")
+            .arg(&ready)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the broker starts");
+        let namespace = Self { broker, folder };
+        let ready = wait_for(Duration::from_secs(30), || std::fs::read_to_string(&ready).ok()).expect("it serves");
+        let ready: runtime::Ready = serde_json::from_str(&ready).expect("a ready line");
+        let connection = ready.connection_string.expect("a connection string");
+        std::fs::write(namespace.folder.path().join("connection"), connection).expect("written");
+        namespace
+    }
+
+    fn flag(&self) -> String {
+        format!("--connection-string-file={}", self.folder.path().join("connection").display())
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = self.broker.kill();
+        let _ = self.broker.wait();
+    }
+}
+
+#[test]
+fn the_loop_runs_against_a_namespace_given_by_its_connection_string() {
+    let namespace = Namespace::start("orders");
+    let ended = Demo::start(&[&namespace.flag(), "--queue=orders"]).end();
+    let summary = ended.assert_nothing_lost(120);
+    assert!(summary["peakReplicas"].as_u64() > Some(1), "{summary}");
+    assert!(!ended.stdout.contains("local broker"), "{}", ended.stdout);
+
+    // Ids are new in every run, so a queue that lives on does not mix them up.
+    Demo::start(&[&namespace.flag(), "--queue=orders"]).end().assert_nothing_lost(120);
+}
+
+#[test]
+fn a_queue_that_is_not_there_is_named() {
+    let namespace = Namespace::start("orders");
+    let ended = Demo::start(&[&namespace.flag(), "--queue=other"]).end();
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stdout);
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains("--queue other"), "{}", ended.stderr);
+}
