@@ -90,7 +90,7 @@ impl Azservicebus {
         }
         let (client, receiver) =
             self.engine.run("connect a receiver", Box::pin(self.target.clone().receiver())).await?;
-        let link = ReceivingLink::start(&self.engine, client, receiver, self.inbox.clone());
+        let link = ReceivingLink::start(&self.engine, self.target.clone(), client, receiver, self.inbox.clone());
         self.receiving.lock().unwrap_or_else(PoisonError::into_inner).push(link.clone());
         Ok(link)
     }
@@ -104,7 +104,7 @@ impl Azservicebus {
             return Ok(link);
         }
         let (client, sender) = self.engine.run("connect a sender", Box::pin(self.target.clone().sender())).await?;
-        let link = SendingLink::start(&self.engine, client, sender);
+        let link = SendingLink::start(&self.engine, self.target.clone(), client, sender);
         *self.sending.lock().unwrap_or_else(PoisonError::into_inner) = Some(link.clone());
         Ok(link)
     }

@@ -54,20 +54,38 @@ impl Target {
 
     pub(super) async fn receiver(self: Arc<Self>) -> Result<(Client, ServiceBusReceiver), Fault> {
         let mut client = Box::pin(self.client()).await?;
-        // No prefetch: with it, credit returns only on settlement, and messages whose locks ran out would starve the link.
-        let options = ServiceBusReceiverOptions::default();
-        match client.create_receiver_for_queue(self.queue.as_str(), options).await {
-            Ok(receiver) => Ok((client, receiver)),
-            Err(error) => Err(Fault::of("attach a receiver", &error)),
-        }
+        let receiver = self.attach_receiver(&mut client).await?;
+        Ok((client, receiver))
     }
 
     pub(super) async fn sender(self: Arc<Self>) -> Result<(Client, ServiceBusSender), Fault> {
         let mut client = Box::pin(self.client()).await?;
-        match client.create_sender(self.queue.as_str(), ServiceBusSenderOptions::default()).await {
-            Ok(sender) => Ok((client, sender)),
-            Err(error) => Err(Fault::of("attach a sender", &error)),
-        }
+        let sender = self.attach_sender(&mut client).await?;
+        Ok((client, sender))
+    }
+
+    /// Whether a connection that receives still lives: whether another link can be had over it.
+    pub(super) async fn probe_receiving(&self, client: &mut Client) -> Result<(), Fault> {
+        let receiver = self.attach_receiver(client).await?;
+        Box::pin(receiver.dispose()).await.map_err(|error| Fault::of("close a receiver", &error))
+    }
+
+    /// Whether a connection that sends still lives. It may lack the right to receive.
+    pub(super) async fn probe_sending(&self, client: &mut Client) -> Result<(), Fault> {
+        let sender = self.attach_sender(client).await?;
+        Box::pin(sender.dispose()).await.map_err(|error| Fault::of("close a sender", &error))
+    }
+
+    async fn attach_receiver(&self, client: &mut Client) -> Result<ServiceBusReceiver, Fault> {
+        // No prefetch: with it, credit returns only on settlement, and messages whose locks ran out would starve the link.
+        let options = ServiceBusReceiverOptions::default();
+        let receiver = Box::pin(client.create_receiver_for_queue(self.queue.as_str(), options)).await;
+        receiver.map_err(|error| Fault::of("attach a receiver", &error))
+    }
+
+    async fn attach_sender(&self, client: &mut Client) -> Result<ServiceBusSender, Fault> {
+        let sender = Box::pin(client.create_sender(self.queue.as_str(), ServiceBusSenderOptions::default())).await;
+        sender.map_err(|error| Fault::of("attach a sender", &error))
     }
 
     async fn client(&self) -> Result<Client, Fault> {

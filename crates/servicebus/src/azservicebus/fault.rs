@@ -63,6 +63,35 @@ pub(super) async fn call<T, E: Error>(
     }
 }
 
+/// Like [`call`], but does not wait for the deadline when the connection is lost: a call that was under way at that moment
+/// gets no error from the library. When no answer has come for a while, `probe` asks something else of the connection.
+pub(super) async fn probed_call<T, E: Error>(
+    doing: &str,
+    deadline: Duration,
+    future: impl Future<Output = Result<T, E>> + Unpin,
+    probe: impl Future<Output = Result<(), Fault>>,
+) -> Result<T, Fault> {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+    let mut answer = std::pin::pin!(call(doing, deadline, future));
+    let probe = async {
+        tokio::time::sleep(PATIENCE).await;
+        let probed = tokio::time::timeout(PROBE_TIMEOUT, probe).await;
+        if !matches!(probed, Ok(Ok(()))) {
+            return;
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        biased;
+        result = &mut answer => result,
+        () = probe => {
+            let what = format!("failed to {doing}: the connection was lost before the answer");
+            Err(Fault::new(FailureKind::ConnectionLost, what))
+        }
+    }
+}
+
 /// The whole chain on one line of bounded length.
 fn one_line(error: &dyn Error) -> String {
     const MAX_CHARS: usize = 400;

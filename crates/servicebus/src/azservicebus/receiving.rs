@@ -14,8 +14,8 @@ use azservicebus::{ServiceBusReceivedMessage, ServiceBusReceiver};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::dial::Client;
-use super::fault::{Fault, call};
+use super::dial::{Client, Target};
+use super::fault::{Fault, call, probed_call};
 use super::{Engine, Inbox, convert};
 use crate::{ClientError, FailureKind, LockToken, PeekedMessage, Settlement};
 
@@ -23,8 +23,6 @@ use crate::{ClientError, FailureKind, LockToken, PeekedMessage, Settlement};
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one receive waits: it holds up nobody, and ends well before the library's own deadline.
 const SLICE: Duration = Duration::from_millis(250);
-/// How long to wait for more once one message is here: the library waits for all it was asked for.
-const MORE: Duration = Duration::from_millis(5);
 /// After waiting in vain for so long a new link is made: one that the broker has closed looks like an empty queue for ever.
 const MAX_IDLE: Duration = Duration::from_secs(30);
 /// After this a new link is made, for its token's sake; see `sending`.
@@ -59,7 +57,8 @@ enum State {
     Receiving,
     /// Only settles what it holds.
     Retired,
-    Ended(Fault),
+    /// With the reason, where it is one that callers should hear of.
+    Ended(Option<Fault>),
 }
 
 /// An answer, or `None` from a link that does not hold the lock.
@@ -73,20 +72,28 @@ enum Command {
 }
 
 impl ReceivingLink {
-    pub(super) fn start(engine: &Engine, client: Client, receiver: ServiceBusReceiver, inbox: Arc<Inbox>) -> Self {
+    pub(super) fn start(
+        engine: &Engine,
+        target: Arc<Target>,
+        client: Client,
+        receiver: ServiceBusReceiver,
+        inbox: Arc<Inbox>,
+    ) -> Self {
         let (commands, orders) = mpsc::channel(64);
         let (state, states) = watch::channel(State::Receiving);
         let number = NEXT_LINK.fetch_add(1, Ordering::Relaxed);
         let link = Link {
+            target,
+            client,
             receiver,
             held: HashMap::new(),
             post: Post { number, inbox },
             state,
             started: Instant::now(),
             idle_since: None,
-            credit_is_out: false,
+            one_may_come: false,
         };
-        engine.spawn(link.live(client, orders));
+        engine.spawn(link.live(orders));
         Self { commands, state: states }
     }
 
@@ -103,7 +110,7 @@ impl ReceivingLink {
     /// Waits until it receives no more: `Ok` when it was replaced in good order, else why.
     pub(super) async fn receives_no_more(&mut self) -> Result<(), ClientError> {
         match self.state.wait_for(|state| !matches!(state, State::Receiving)).await.as_deref() {
-            Ok(State::Ended(fault)) => Err(fault.clone().into()),
+            Ok(State::Ended(Some(fault))) => Err(fault.clone().into()),
             Ok(_) => Ok(()),
             Err(_) => Err(panicked().into()),
         }
@@ -167,6 +174,8 @@ struct Held {
 }
 
 struct Link {
+    target: Arc<Target>,
+    client: Client,
     receiver: ServiceBusReceiver,
     held: HashMap<LockToken, Held>,
     post: Post,
@@ -174,21 +183,21 @@ struct Link {
     started: Instant,
     /// Since when callers have been waiting in vain.
     idle_since: Option<Instant>,
-    /// A receive was given up half-way, so one more message may come than was asked for.
-    credit_is_out: bool,
+    /// The last receive was given up or came to its end while its message may have been on the way.
+    one_may_come: bool,
 }
 
 impl Link {
-    async fn live(mut self, client: Client, mut commands: mpsc::Receiver<Command>) {
+    async fn live(mut self, mut commands: mpsc::Receiver<Command>) {
         let (end, closing) = match self.serve(&mut commands).await {
-            Ok(closing) => (Fault::new(FailureKind::ConnectionLost, "the receiving link was closed"), closing),
-            Err(fault) => (fault, None),
+            Ok(closing) => (None, closing),
+            Err(fault) => (Some(fault), None),
         };
         commands.close();
         // Callers hear of it before the link is taken down, which may take long on a dead connection.
         self.state.send_replace(State::Ended(end));
         while commands.try_recv().is_ok() {} // their answers are dropped, which tells their callers
-        let Self { receiver, post, .. } = self;
+        let Self { client, receiver, post, .. } = self;
         drop(post);
         let _ = call("close a receiver", CLOSE_TIMEOUT, Box::pin(receiver.dispose())).await;
         let _ = call("close a connection", CLOSE_TIMEOUT, Box::pin(client.dispose())).await;
@@ -201,24 +210,34 @@ impl Link {
             self.retire_in_time();
             let retired = !matches!(*self.state.borrow(), State::Receiving);
             if retired && self.held.is_empty() {
+                self.give_back().await;
                 return Ok(None);
             }
             let wanted = if retired { 0 } else { self.post.inbox.wanted() };
+            if wanted == 0 {
+                self.idle_since = None;
+            }
             let inbox = self.post.inbox.clone();
             let command = tokio::select! {
                 biased;
                 command = commands.recv() => Some(command),
                 () = inbox.demanded(), if !retired && wanted == 0 => None,
                 () = tokio::time::sleep(SLICE), if retired => None,
-                // Asked for one message, the receive can be given up at any point without losing it.
+                // Always one message: asked for more the library waits for all of them, and loses those it has when
+                // it is given up. Asked for one it can be given up at any point.
                 received = Box::pin(self.receiver.receive_messages_with_max_wait_time(1, SLICE)), if wanted > 0 => {
-                    self.credit_is_out = false;
                     let received = received.map_err(|error| Fault::of("receive", &error))?;
-                    self.take_in(received, wanted).await?;
+                    self.one_may_come = received.is_empty();
+                    if received.is_empty() {
+                        self.idle_since.get_or_insert_with(Instant::now);
+                    } else {
+                        self.idle_since = None;
+                        self.keep(received);
+                    }
                     continue;
                 }
             };
-            self.credit_is_out |= wanted > 0;
+            self.one_may_come |= wanted > 0;
             match command {
                 None => {}
                 Some(None) => return Ok(None),
@@ -247,23 +266,7 @@ impl Link {
         self.held.retain(|_, held| held.locked_until + LOCK_TOLERANCE > wall);
     }
 
-    /// Puts what came into the inbox, and fetches more while more is wanted.
-    async fn take_in(&mut self, received: Vec<ServiceBusReceivedMessage>, wanted: usize) -> Result<(), Fault> {
-        if received.is_empty() {
-            self.idle_since.get_or_insert_with(Instant::now);
-            return Ok(());
-        }
-        self.idle_since = None;
-        let more = wanted.saturating_sub(received.len());
-        self.keep(received);
-        if let Some(more) = u32::try_from(more).ok().filter(|more| *more > 0) {
-            let receiving = Box::pin(self.receiver.receive_messages_with_max_wait_time(more, MORE));
-            let received = call("receive", CALL_TIMEOUT, receiving).await?;
-            self.keep(received);
-        }
-        Ok(())
-    }
-
+    /// Puts what came into the inbox.
     fn keep(&mut self, received: Vec<ServiceBusReceivedMessage>) {
         for message in received {
             match convert::received(&message) {
@@ -310,6 +313,7 @@ impl Link {
         let Held { message, .. } = self.held.remove(&lock_token)?;
         let must_be_gone = matches!(settlement, Settlement::Complete | Settlement::DeadLetter { .. });
         let receiver = &mut self.receiver;
+        // These write and do not wait for an answer, so a deadline is all they need.
         let settled = match settlement {
             Settlement::Complete => call("complete", CALL_TIMEOUT, Box::pin(receiver.complete_message(&message))).await,
             // The library cannot release.
@@ -343,8 +347,9 @@ impl Link {
 
     async fn renew(&mut self, lock_token: LockToken) -> Option<Result<SystemTime, Fault>> {
         let held = self.held.get_mut(&lock_token)?;
-        let renewed =
-            call("renew a lock", CALL_TIMEOUT, Box::pin(self.receiver.renew_message_lock(&mut held.message))).await;
+        let renewing = Box::pin(self.receiver.renew_message_lock(&mut held.message));
+        let probe = self.target.probe_receiving(&mut self.client);
+        let renewed = probed_call("renew a lock", CALL_TIMEOUT, renewing, probe).await;
         match renewed {
             Ok(()) => {
                 held.locked_until = convert::locked_until(&held.message).unwrap_or(held.locked_until);
@@ -360,15 +365,17 @@ impl Link {
     }
 
     async fn peek(&mut self, from: i64, most: u32) -> Result<Vec<PeekedMessage>, Fault> {
-        let peeked = call("peek", CALL_TIMEOUT, Box::pin(self.receiver.peek_messages(most, Some(from)))).await?;
+        let peeking = Box::pin(self.receiver.peek_messages(most, Some(from)));
+        let probe = self.target.probe_receiving(&mut self.client);
+        let peeked = probed_call("peek", CALL_TIMEOUT, peeking, probe).await?;
         peeked.iter().map(convert::peeked).collect()
     }
 
     /// Abandons what nobody has taken, and what came after nobody waited any more.
     async fn give_back(&mut self) {
         let mut back: Vec<LockToken> = self.post.inbox.forget(self.post.number);
-        if self.credit_is_out
-            && let Ok(late) = Box::pin(self.receiver.receive_messages_with_max_wait_time(1, MORE)).await
+        if self.one_may_come
+            && let Ok(late) = Box::pin(self.receiver.receive_messages_with_max_wait_time(1, SLICE)).await
         {
             let before: Vec<LockToken> = self.held.keys().copied().collect();
             self.keep(late);

@@ -3,14 +3,15 @@
 //! The library's sends can wait for ever and can panic. Either ends the link, and the caller is told that the messages
 //! may or may not have been accepted; the next send makes a new link.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use azservicebus::{ServiceBusMessage, ServiceBusSender};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Engine;
-use super::dial::Client;
-use super::fault::{Fault, call};
+use super::dial::{Client, Target};
+use super::fault::{Fault, call, probed_call};
 use crate::{ClientError, FailureKind};
 
 /// How long the broker may take to accept a batch.
@@ -37,10 +38,10 @@ enum Command {
 }
 
 impl SendingLink {
-    pub(super) fn start(engine: &Engine, client: Client, sender: ServiceBusSender) -> Self {
+    pub(super) fn start(engine: &Engine, target: Arc<Target>, client: Client, sender: ServiceBusSender) -> Self {
         let (commands, received) = mpsc::channel(16);
         let max_batch_bytes = max_batch_bytes(&sender);
-        engine.spawn(serve(client, sender, received));
+        engine.spawn(serve(target, client, sender, received));
         Self { commands, max_batch_bytes, renew_at: tokio::time::Instant::now() + MAX_AGE }
     }
 
@@ -85,12 +86,18 @@ fn max_batch_bytes(sender: &ServiceBusSender) -> usize {
     (limit - limit / 16).saturating_sub(ENVELOPE_BYTES)
 }
 
-async fn serve(client: Client, mut sender: ServiceBusSender, mut commands: mpsc::Receiver<Command>) {
+async fn serve(
+    target: Arc<Target>,
+    mut client: Client,
+    mut sender: ServiceBusSender,
+    mut commands: mpsc::Receiver<Command>,
+) {
     let mut closing = None;
     while let Some(command) = commands.recv().await {
         match command {
             Command::Send { messages, reply } => {
-                let result = call("send", SEND_TIMEOUT, Box::pin(sender.send_messages(messages))).await;
+                let sending = Box::pin(sender.send_messages(messages));
+                let result = probed_call("send", SEND_TIMEOUT, sending, target.probe_sending(&mut client)).await;
                 let ends_link = result.as_ref().is_err_and(|fault| fault.ends_link);
                 let _ = reply.send(result); // a caller that is gone does not want it
                 if ends_link {
