@@ -58,3 +58,61 @@ pub fn status(refusal: &Refusal) -> Status {
     };
     Status::new(code, refusal.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::endpoints::EndpointRefused;
+    use crate::trigger::{ConnectionProblem, TriggerError};
+
+    fn trigger(message_count: u32) -> Trigger {
+        let metadata = [("queueName", "orders".to_owned()), ("messageCount", message_count.to_string())];
+        let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
+        Trigger::parse(&HashMap::from(metadata)).expect("sound metadata")
+    }
+
+    proptest! {
+        #[test]
+        fn both_number_fields_say_the_same_and_neither_is_negative(
+            replicas in any::<f64>(),
+            message_count in 1..=1_000_000u32,
+        ) {
+            let decision = Decision { replicas, active: true, why: String::new() };
+            let value = metrics(&trigger(message_count), &decision).metric_values.remove(0);
+            prop_assert!(value.metric_value >= 0 && value.metric_value_float >= 0.0, "{value:?}");
+            prop_assert!((value.metric_value as f64 - value.metric_value_float).abs() <= 0.5, "{value:?}");
+            let target = specification(&trigger(message_count)).metric_specs.remove(0);
+            prop_assert_eq!((target.target_size, target.target_size_float), (message_count.into(), message_count.into()));
+        }
+    }
+
+    #[test]
+    fn every_refusal_has_the_code_that_the_reference_gives_it() {
+        let read = |failure| Refusal::Read(Arc::new(failure));
+        let throttled = ReadFailure::Throttled { what: "slow down".to_owned(), retry_after: None };
+        let cases = [
+            (Refusal::Trigger(TriggerError::PolicyAndProfile), Code::InvalidArgument),
+            (Refusal::Connection(ConnectionProblem::Unresolved), Code::InvalidArgument),
+            (Refusal::OtherMetric { asked: "a".to_owned(), own: "b".to_owned() }, Code::InvalidArgument),
+            (Refusal::Endpoint(EndpointRefused { endpoint: "h:1".to_owned() }), Code::FailedPrecondition),
+            (Refusal::UnknownProfile { profile: "a".to_owned(), known: "b".to_owned() }, Code::FailedPrecondition),
+            (read(ReadFailure::NotFound("gone".to_owned())), Code::NotFound),
+            (read(ReadFailure::Unauthorized("no".to_owned())), Code::Unauthenticated),
+            (read(throttled), Code::Unavailable),
+            (read(ReadFailure::Unreachable("away".to_owned())), Code::Unavailable),
+            (Refusal::TooManyStreams(1), Code::ResourceExhausted),
+            (Refusal::Deadline(Duration::from_secs(3)), Code::Unavailable),
+        ];
+        for (refusal, code) in cases {
+            let status = status(&refusal);
+            assert_eq!(status.code(), code, "{refusal:?}");
+            assert_eq!(status.message(), refusal.to_string());
+        }
+    }
+}
