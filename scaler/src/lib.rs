@@ -17,6 +17,7 @@ pub mod config;
 pub mod decisions;
 pub mod endpoints;
 pub mod explain;
+mod incoming;
 pub mod keyed_hash;
 pub mod readings;
 pub mod reply;

@@ -17,13 +17,13 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 
 use crate::administration::AdministrationSource;
 use crate::config::{Config, ConfigHandle, reload};
 use crate::decisions::Decisions;
 use crate::endpoints::{AllowedEndpoints, HostPort};
+use crate::incoming;
 use crate::readings::Readings;
 use crate::service::Service;
 use crate::source::Source;
@@ -33,6 +33,8 @@ use crate::watchers::Watchers;
 const MAX_MESSAGE_BYTES: usize = 256 * 1024;
 /// KEDA shares one connection for everything, two endless streams for every push trigger: a low limit would freeze it.
 const MAX_CONCURRENT_HTTP2_STREAMS: u32 = 100_000;
+/// Most connections at a time; well below the usual limit of 1024 open files.
+const MAX_CONNECTIONS: usize = 500;
 /// How often an idle connection is probed, so that streams of a vanished client end.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -139,10 +141,7 @@ pub async fn serve(listener: TcpListener, parts: Parts, shutdown: CancellationTo
         .add_service(health_service)
         .add_service(reflection().build_v1().context("failed to describe the services for reflection")?)
         .add_service(reflection().build_v1alpha().context("failed to describe the services for reflection")?)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            shutdown.clone().cancelled_owned(),
-        );
+        .serve_with_incoming_shutdown(incoming::capped(listener, MAX_CONNECTIONS), shutdown.clone().cancelled_owned());
     let drain = async {
         shutdown.cancelled().await;
         for service in ["", name] {
