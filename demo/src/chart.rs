@@ -170,7 +170,7 @@ fn largest(series: &[&[(f64, f64)]]) -> f64 {
 }
 
 /// Turns "holds until the next" into the corners of a staircase that ends at `end`.
-fn steps(points: &[(f64, f64)], end: f64) -> Vec<(f64, f64)> {
+pub fn steps(points: &[(f64, f64)], end: f64) -> Vec<(f64, f64)> {
     let mut corners: Vec<(f64, f64)> = Vec::with_capacity(points.len() * 2 + 1);
     for (at, value) in points {
         if let Some((_, before)) = corners.last().copied() {

@@ -3,9 +3,7 @@
 //!
 //! It decides nothing about scaling. How a run is judged is in `summary`, how it is wound up in `finale`.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use tokio::sync::{mpsc, watch};
@@ -13,13 +11,14 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::args::RunArgs;
-use crate::chart::scale::grouped;
+use crate::chart::{self, scale::grouped};
 use crate::child::Child;
 use crate::deployment::{Deployment, Event, State, Template};
 use crate::interrupt::{Interrupt, Interrupts};
 use crate::kubernetes::{self, Outcome};
 use crate::launcher::{Launcher, TAIL_LINES};
 use crate::ledger::{Audit, LedgerReader};
+use crate::parts;
 use crate::recorder::{self, Recorder, Workforce};
 use crate::scaler_client::ScalerClient;
 use crate::stage::{Counted, Stage};
@@ -32,9 +31,6 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How often the counts are read for view and chart: from the broker, and from a real namespace, which has a price.
 const READ_BROKER: Duration = Duration::from_millis(250);
 const READ_NAMESPACE: Duration = Duration::from_secs(2);
-/// Workers spend this part of their grace period on finishing what they have in hand, and the rest on giving back.
-const DRAIN_SHARE: f64 = 0.7;
-
 /// How the play ended.
 #[derive(Debug)]
 pub enum Ending {
@@ -93,9 +89,7 @@ impl Director {
 
         let config = launcher.folder().scaler_config();
         args.policy.write(&config)?;
-        let arguments = ["serve", "--listen", "127.0.0.1:0", "--config"].map(OsString::from).into_iter();
-        let arguments = arguments.chain([config.into()]).chain(stage.scaler_arguments());
-        let (scaler, ready) = launcher.start_server("scaler", arguments).await?;
+        let (scaler, ready) = launcher.start_server("scaler", parts::scaler(&stage, &config)).await?;
         let address = *ready.listen.first().context("the scaler's ready line names no address")?;
         let client = ScalerClient::connect(address, &stage, args.message_count).await?;
         view.event(
@@ -105,12 +99,12 @@ impl Director {
         let outcomes = kubernetes::start(client.clone(), kubernetes::spec(&args))?;
 
         let sent_ledger = launcher.folder().ledger("sender");
-        let arguments = sender_arguments(&args, &stage, &sent_ledger)?;
+        let arguments = parts::sender(&args, &stage, &sent_ledger)?;
         let sender = launcher.start("sender", "sender", arguments, stage.variables())?;
         view.event(began.elapsed(), &format!("sender starts, process {}", sender.process_id()));
         let deployment = Deployment::new(Template {
             launcher: launcher.clone(),
-            arguments: worker_arguments(&args, &stage),
+            arguments: parts::worker(&args, &stage),
             variables: stage.variables(),
             grace: args.termination_grace_period.0,
         });
@@ -195,9 +189,8 @@ impl Director {
             }
         }
         self.look_after_sender()?;
-        for event in self.deployment.tick(Instant::now(), &mut self.audit)? {
-            self.report(&event);
-        }
+        let events = self.deployment.tick(Instant::now(), &mut self.audit)?;
+        self.report(&events);
         self.look_after_swap().await?;
         if self.counts.has_changed().context("reading the queue's counts broke off")? {
             let Counted { at, counts } = *self.counts.borrow_and_update();
@@ -251,8 +244,8 @@ impl Director {
             Some(swapping) => {
                 let swap = swapping.await.context("the swap of the policy broke off")??;
                 self.tell(&format!(
-                    "policy {to} is in force {:.1} s later, nothing restarted: {:.0} messages meant metric {}, now {:.0} mean {}",
-                    swap.took_seconds, swap.before.messages, swap.before.metric, swap.after.messages, swap.after.metric
+                    "policy {to} is in force {:.1} s later, nothing restarted: metric {} before, {} now",
+                    swap.took_seconds, swap.before.metric, swap.after.metric
                 ));
                 self.swap = Some(swap);
             }
@@ -267,17 +260,27 @@ impl Director {
         Ok(())
     }
 
-    fn report(&mut self, event: &Event) {
-        match event {
-            Event::Started { name, process_id } => self.tell(&format!("{name} starts, process {process_id}")),
-            Event::Ready { .. } => {}
-            Event::Stopping { name } => self.tell(&format!("{name} is asked to stop")),
-            Event::Stopped { exit, .. } if exit.0.success() => {}
-            Event::Stopped { name, exit } => self.tell(&format!("{name} stopped with {exit}")),
-            Event::Died { name, exit } => {
-                self.tell(&format!("{name} died ({exit}); another takes its place"));
-                self.recorder.mark(self.seconds(), format!("{name} died"));
+    /// Tells what happened to workers; those that start or stop at the same time share a line.
+    fn report(&mut self, events: &[Event]) {
+        let (mut starting, mut stopping) = (Vec::new(), Vec::new());
+        for event in events {
+            match event {
+                Event::Started { name, process_id } => starting.push(format!("{name} (process {process_id})")),
+                Event::Stopping { name } => stopping.push(name.as_str()),
+                Event::Ready { .. } => {}
+                Event::Stopped { exit, .. } if exit.0.success() => {}
+                Event::Stopped { name, exit } => self.tell(&format!("{name} stopped with {exit}")),
+                Event::Died { name, exit } => {
+                    self.tell(&format!("{name} died ({exit}); another takes its place"));
+                    self.recorder.mark(self.seconds(), format!("{name} died"));
+                }
             }
+        }
+        if !starting.is_empty() {
+            self.tell(&format!("starts: {}", starting.join(", ")));
+        }
+        if !stopping.is_empty() {
+            self.tell(&format!("asked to stop: {}", stopping.join(", ")));
         }
     }
 
@@ -314,7 +317,7 @@ impl Director {
             return Ok(false);
         }
         let is_all_handled = self.audit.lost().next().is_none();
-        let pause = self.args.lock_duration.0 + self.args.polling_interval.0 * 2;
+        let pause = self.stage.lock_duration + self.args.polling_interval.0 * 2;
         Ok(is_all_handled || self.seconds() > zero_at + pause.as_secs_f64())
     }
 
@@ -349,7 +352,7 @@ impl Director {
             why: text(Outcome::why),
             answer: text(Outcome::answer),
             depth: recorder.depth.points().to_vec(),
-            replicas: recorder::points(&recorder.ready),
+            replicas: chart::steps(&recorder::points(&recorder.ready), self.seconds()),
         }
     }
 }
@@ -357,39 +360,4 @@ impl Director {
 /// Where a child's log is, and its end.
 fn end_of_log(child: &Child) -> String {
     format!("the end of its log, {}:\n{}", child.log().display(), child.log_tail(TAIL_LINES))
-}
-
-fn sender_arguments(args: &RunArgs, stage: &Stage, ledger: &PathBuf) -> anyhow::Result<Vec<OsString>> {
-    let mut arguments: Vec<OsString> = vec![
-        "--queue".into(),
-        (&stage.queue).into(),
-        "--client".into(),
-        args.client.name().into(),
-        "--messages".into(),
-        args.messages.to_string().into(),
-        "--rate".into(),
-        args.send_rate.0.to_string().into(),
-        "--ledger".into(),
-        ledger.into(),
-    ];
-    if args.connection_string_file.is_some() {
-        // A queue that outlives the run may still give out an earlier run's messages; ids tell the two apart.
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("read the clock")?;
-        arguments.extend(["--first-id".into(), (now.as_secs() * 1_000_000).to_string().into()]);
-    }
-    Ok(arguments)
-}
-
-fn worker_arguments(args: &RunArgs, stage: &Stage) -> Vec<OsString> {
-    let drain = args.termination_grace_period.0.mul_f64(DRAIN_SHARE).as_secs_f64();
-    vec![
-        "--queue".into(),
-        (&stage.queue).into(),
-        "--client".into(),
-        args.client.name().into(),
-        "--wait-time".into(),
-        args.wait_time.to_string().into(),
-        "--drain-timeout".into(),
-        drain.to_string().into(),
-    ]
 }

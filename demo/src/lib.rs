@@ -23,6 +23,7 @@ pub mod interrupt;
 pub mod kubernetes;
 pub mod launcher;
 pub mod ledger;
+pub mod parts;
 pub mod profile;
 pub mod recorder;
 pub mod role;

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::args::RunArgs;
 use crate::child::Child;
 use crate::launcher::Launcher;
+use crate::parts;
 use crate::summary::Held;
 
 /// The queue on the demo's own broker.
@@ -45,8 +46,9 @@ pub struct Stage {
     pub queue: String,
     /// Where it is, for people.
     pub place: String,
+    /// How long a message stays locked: after that, what a killed worker had in hand comes back.
+    pub lock_duration: Duration,
     connection: SecretString,
-    /// `HOST:PORT` of the administration API, if the scaler must be told that it may go there.
     allowed_endpoint: Option<String>,
     administration: AdministrationClient,
     client: Arc<dyn QueueClient>,
@@ -59,15 +61,16 @@ impl Stage {
         if let (Some(file), Some(queue)) = (&args.connection_string_file, &args.queue) {
             let text =
                 read(file).with_context(|| format!("failed to read --connection-string-file {}", file.display()))?;
-            let stage = Self::reach(text, queue, None)
+            let mut stage = Self::reach(text, queue, None)
                 .with_context(|| format!("failed to use --connection-string-file {}", file.display()))?;
-            stage.check_empty().await?;
+            stage.inspect().await?;
             return Ok((stage, None));
         }
-        let (broker, ready) = launcher.start_server("broker", broker_arguments(args)).await?;
+        let (broker, ready) = launcher.start_server("broker", parts::broker(args, QUEUE)).await?;
         let connection = ready.connection_string.context("the broker's ready line names no connection string")?;
-        let stage = Self::reach(connection.into(), QUEUE, Some("the local broker".to_owned()))
+        let mut stage = Self::reach(connection.into(), QUEUE, Some("the local broker".to_owned()))
             .context("failed to use the broker's connection string")?;
+        stage.inspect().await?;
         Ok((stage, Some(broker)))
     }
 
@@ -81,6 +84,7 @@ impl Stage {
         Ok(Self {
             queue: queue.to_owned(),
             place: place.unwrap_or(host),
+            lock_duration: Duration::ZERO,
             allowed_endpoint,
             administration: AdministrationClient::new(&connection)?,
             client: servicebus::connect(&connection, queue, Adapter::Ours)?,
@@ -88,9 +92,12 @@ impl Stage {
         })
     }
 
-    async fn check_empty(&self) -> anyhow::Result<()> {
-        let counts = self.counts().await.with_context(|| format!("failed to look at --queue {}", self.queue))?;
-        let QueueCounts { active, dead_letter, scheduled, .. } = counts;
+    /// Looks at the queue before the run: it must be there and be empty.
+    async fn inspect(&mut self) -> anyhow::Result<()> {
+        let looked = self.administration.queue(&self.queue).await;
+        let queue = looked.with_context(|| format!("failed to look at --queue {}", self.queue))?;
+        self.lock_duration = queue.lock_duration;
+        let QueueCounts { active, dead_letter, scheduled, .. } = queue.counts;
         if active + dead_letter + scheduled > 0 {
             bail!(
                 "--queue {}: holds {active} active, {scheduled} scheduled and {dead_letter} dead-lettered messages; the demo \
@@ -111,9 +118,9 @@ impl Stage {
         vec![(CONNECTION_VARIABLE, self.connection.expose_secret().into())]
     }
 
-    /// The scaler's flags that depend on where the queue is.
-    pub fn scaler_arguments(&self) -> Vec<OsString> {
-        self.allowed_endpoint.iter().flat_map(|endpoint| ["--allow-endpoint".into(), endpoint.into()]).collect()
+    /// `HOST:PORT` of the administration API, if the scaler must be told that it may send a credential there.
+    pub fn allowed_endpoint(&self) -> Option<&str> {
+        self.allowed_endpoint.as_deref()
     }
 
     /// The queue's counts, now.
@@ -169,16 +176,6 @@ impl Stage {
         }
         Ok(Held::new(counts, peeked))
     }
-}
-
-fn broker_arguments(args: &RunArgs) -> Vec<OsString> {
-    let queue = format!("{QUEUE},lock-duration={}ms", args.lock_duration.0.as_millis());
-    let mut arguments = vec!["--listen".into(), "127.0.0.1:0".into(), "--queue".into(), queue.into()];
-    if args.client == Adapter::Azservicebus {
-        // That crate loses acknowledgements that come at once; Azure's never do.
-        arguments.extend(["--acknowledge-delay-ms".into(), "2".into()]);
-    }
-    arguments
 }
 
 fn read(file: &Path) -> std::io::Result<SecretString> {

@@ -202,7 +202,8 @@ fn draw_events(frame: &mut Frame<'_>, area: Rect, events: &[String]) {
     let rows = usize::from(area.height.saturating_sub(2));
     let newest = events[events.len().saturating_sub(rows)..].iter().map(|line| Line::raw(line.clone()));
     let block = Block::bordered().border_style(Style::new().fg(FAINT)).title(" events ");
-    frame.render_widget(Paragraph::new(newest.collect::<Vec<_>>()).block(block).wrap(Wrap { trim: false }), area);
+    // Not wrapped: a line that takes two rows would push the newest out of sight. The timeline file has them whole.
+    frame.render_widget(Paragraph::new(newest.collect::<Vec<_>>()).block(block), area);
 }
 
 #[cfg(test)]

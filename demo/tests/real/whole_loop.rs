@@ -26,7 +26,7 @@ fn every_message_is_handled_and_replicas_come_back_to_zero() {
     assert_eq!(ended.stderr, "");
     let chart = ended.file("chart.svg");
     assert!(chart.starts_with("<svg") && chart.trim_end().ends_with("</svg>"));
-    assert!(ended.file("timeline.log").contains("worker-1 starts"));
+    assert!(ended.file("timeline.log").contains("starts: worker-1 (process "));
     assert!(ended.file("logs/worker-1.log").contains("stopped"), "the worker drained and said so");
     assert!(ended.file("logs/broker.log").contains("listening"), "the logs are there to be searched");
     assert_eq!(ended.files_with("SAS_KEY_VALUE"), Vec::<PathBuf>::new(), "no file holds the key");
