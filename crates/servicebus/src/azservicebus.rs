@@ -92,6 +92,11 @@ impl Azservicebus {
             self.engine.run("connect a receiver", Box::pin(self.target.clone().receiver())).await?;
         let link = ReceivingLink::start(&self.engine, self.target.clone(), client, receiver, self.inbox.clone());
         self.receiving.lock().unwrap_or_else(PoisonError::into_inner).push(link.clone());
+        // A close that came meanwhile either sees the link or is seen here.
+        if let Err(closed) = self.check_open() {
+            link.close().await;
+            return Err(closed);
+        }
         Ok(link)
     }
 
@@ -106,6 +111,10 @@ impl Azservicebus {
         let (client, sender) = self.engine.run("connect a sender", Box::pin(self.target.clone().sender())).await?;
         let link = SendingLink::start(&self.engine, self.target.clone(), client, sender);
         *self.sending.lock().unwrap_or_else(PoisonError::into_inner) = Some(link.clone());
+        if let Err(closed) = self.check_open() {
+            link.close().await;
+            return Err(closed);
+        }
         Ok(link)
     }
 }

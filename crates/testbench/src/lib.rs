@@ -60,8 +60,6 @@ impl Bench {
         let options = Options { queues: vec![queue], ..Options::default() };
         let broker = Broker::start(options).await.expect("a free port");
         let connection = ConnectionString::parse(broker.connection_string()).expect("the broker's own");
-        // The administration client's TLS is not used, but wants a provider.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let administration = AdministrationClient::new(&connection).expect("a client");
         Self { broker, administration, folder: tempfile::tempdir().expect("a temporary folder") }
     }

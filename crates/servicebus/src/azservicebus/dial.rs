@@ -95,6 +95,8 @@ impl Target {
             return Err(Fault::new(FailureKind::Internal, "the library refuses to do without retries"));
         }
         let options = ServiceBusClientOptions { retry_options, ..ServiceBusClientOptions::default() };
+        // The library leaves the choice to the process; a choice made before stays.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let authority = self.authority.as_str();
         let client = match (&self.credential, self.plain) {
             (Credential::Key { name, key }, plain) => {
