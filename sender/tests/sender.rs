@@ -112,6 +112,23 @@ async fn a_cut_connection_loses_no_message() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_falls_silent_is_given_up() {
+    for client in clients() {
+        let bench = Bench::start(MINUTE).await;
+        let proxy = bench.proxy().await;
+        let connection = bench.connection_string_through(&proxy);
+        let sender =
+            sender_at(&bench, &connection, client, &["--messages", "100", "--batch-size", "5", "--rate", "50"]);
+        until("messages confirmed", || async { !bench.ledger("ledger").is_empty() }).await;
+        proxy.stall();
+        let ended = sender.ended().await;
+        assert!(ended.status.success(), "{client}: {}", ended.stderr);
+        assert!(ended.stderr.contains("not confirmed; trying again"), "{client}: {}", ended.stderr);
+        assert_eq!(BTreeSet::from_iter(ids(&bench).await), (0..100).collect::<BTreeSet<u64>>(), "{client}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_trying_long_enough_it_says_what_was_confirmed() {
     for client in clients() {
         let bench = Bench::start(MINUTE).await;

@@ -25,9 +25,4 @@ impl Figures {
         };
         *counter += 1;
     }
-
-    /// All messages received.
-    pub fn received(&self) -> u64 {
-        self.handled + self.abandoned + self.dead_lettered + self.lost_locks
-    }
 }

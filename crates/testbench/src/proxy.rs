@@ -10,6 +10,8 @@ pub struct Proxy {
     address: SocketAddr,
     /// Counts cuts; connections of an earlier count are closed.
     cuts: watch::Sender<u64>,
+    /// Counts stalls; connections of an earlier count stay open and pass nothing on.
+    stalls: watch::Sender<u64>,
     /// Connections made so far.
     connections: watch::Receiver<u64>,
     task: tokio::task::JoinHandle<()>,
@@ -22,21 +24,28 @@ impl Proxy {
         let address = listener.local_addr().expect("bound");
         let cuts = watch::Sender::new(0);
         let (made, connections) = watch::channel(0);
-        let cut = cuts.clone();
+        let stalls = watch::Sender::new(0);
+        let (cut, stall) = (cuts.clone(), stalls.clone());
         let task = tokio::spawn(async move {
             while let Ok((mut near, _)) = listener.accept().await {
-                let mut cut = cut.subscribe();
+                let (mut cut, mut stall) = (cut.subscribe(), stall.subscribe());
                 made.send_modify(|connections| *connections += 1);
                 tokio::spawn(async move {
                     let Ok(mut far) = TcpStream::connect(target).await else { return };
+                    let passing_on = async {
+                        tokio::select! {
+                            _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                            _ = stall.changed() => std::future::pending().await,
+                        }
+                    };
                     tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        () = passing_on => {}
                         _ = cut.changed() => {}
                     }
                 });
             }
         });
-        Self { address, cuts, connections, task }
+        Self { address, cuts, stalls, connections, task }
     }
 
     /// Where it listens.
@@ -47,6 +56,11 @@ impl Proxy {
     /// Closes every connection there is; new ones work.
     pub fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Lets every connection there is fall silent, open as it stays; new ones work.
+    pub fn stall(&self) {
+        self.stalls.send_modify(|stalls| *stalls += 1);
     }
 
     /// Closes every connection there is and lets no new one in, for good.
