@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::codec::{DecodeError, Fields, ListWriter, Reader, put_value};
 use crate::delivery::{AmqpError, DeliveryState};
-use crate::terminus::{Source, Target, decode_source, decode_target};
+use crate::terminus::{Source, Target, decode_source, decode_target, encode_coordinator};
 use crate::value::{Map, Value};
 
 const OPEN: u8 = 0x10;
@@ -399,6 +399,7 @@ fn encode_attach(handle: u32, attach: &Attach, out: &mut BytesMut) {
             None => put_value(out, &Value::Null),
         })
         .with(|out| match &attach.target {
+            _ if attach.coordinator => encode_coordinator(out),
             Some(target) => target.encode(out),
             None => put_value(out, &Value::Null),
         })

@@ -115,6 +115,11 @@ impl Target {
     }
 }
 
+/// Writes a transaction coordinator without capabilities (part 4, section 4.5.1).
+pub(crate) fn encode_coordinator(out: &mut BytesMut) {
+    ListWriter::new(out, COORDINATOR as u8).field(Value::Null).finish();
+}
+
 /// Reads the source field of an attach.
 pub(crate) fn decode_source(value: Option<&Value>) -> Result<Option<Source>, DecodeError> {
     value.map(|value| read(value, "a source", SOURCE, Source::decode)).transpose()

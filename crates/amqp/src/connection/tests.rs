@@ -416,3 +416,14 @@ fn too_many_links_are_refused_one_by_one() {
     assert_eq!((*link, error.condition.as_str()), (third, "amqp:resource-limit-exceeded"));
     assert_eq!(pair.server.links.len(), 2);
 }
+
+#[test]
+fn a_link_to_a_transaction_coordinator_says_so() {
+    let mut pair = Pair::opened();
+    let session = pair.client.begin();
+    let asked = Attach { coordinator: true, target: None, ..Attach::sender("transactions", "here", "") };
+    pair.client.attach(session, asked.clone()).unwrap();
+    let (_, at_server) = pair.run();
+    let [Event::Attach { attach, .. }] = &at_server[..] else { panic!("{at_server:?}") };
+    assert_eq!(**attach, asked);
+}
