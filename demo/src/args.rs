@@ -50,7 +50,7 @@ pub enum Hidden {
 #[command(next_help_heading = "Load")]
 pub struct RunArgs {
     /// Messages to send
-    #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub messages: u64,
     /// Messages sent per second; 0 sends as fast as possible
     #[arg(long, value_name = "RATE", default_value = "150")]

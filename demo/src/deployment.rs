@@ -14,9 +14,9 @@ use crate::child::{Child, Exit};
 use crate::launcher::{Launcher, TAIL_LINES};
 use crate::ledger::{Audit, LedgerReader};
 
-/// After so many deaths in a row before a worker was ready, starting more is pointless.
+/// After so many workers in a row that gave up by themselves, with nothing handled meanwhile, starting more is pointless.
 const HOPELESS: u32 = 4;
-/// The pause before a replacement, doubled with each death in a row before a worker was ready (the kubelet: 10 s).
+/// The pause before a replacement of a worker that gave up, doubled with each further one in a row (the kubelet: 10 s).
 const BACK_OFF: Duration = Duration::from_millis(500);
 
 /// How every worker is started.
@@ -111,15 +111,16 @@ pub struct Deployment {
     workers: Vec<Worker>,
     started: u32,
     died: u32,
-    /// Deaths in a row of workers that had not been ready.
-    stillborn: u32,
+    /// Workers in a row that gave up by themselves, with nothing handled meanwhile. Those that a signal killed do not
+    /// count: that says nothing about the next one.
+    given_up: u32,
     start_after: Option<Instant>,
 }
 
 impl Deployment {
     /// No worker yet.
     pub fn new(template: Template) -> Self {
-        Self { template, wanted: 0, workers: Vec::new(), started: 0, died: 0, stillborn: 0, start_after: None }
+        Self { template, wanted: 0, workers: Vec::new(), started: 0, died: 0, given_up: 0, start_after: None }
     }
 
     /// Changes how many workers there should be; [`Deployment::tick`] makes it so.
@@ -128,16 +129,19 @@ impl Deployment {
     }
 
     /// Looks after the workers; to be called often. Adds to `audit` what they handled since the last call. Must be called
-    /// from the main task, because it starts processes. Fails if workers die again and again before they are ready.
+    /// from the main task, because it starts processes. Fails if one worker after the other gives up by itself.
     pub fn tick(&mut self, now: Instant, audit: &mut Audit) -> anyhow::Result<Vec<Event>> {
         let mut events = Vec::new();
         self.reap(now, audit, &mut events)?;
         for worker in &mut self.workers {
-            audit.handle(worker.ledger.read_new()?);
+            let ids = worker.ledger.read_new()?;
+            if !ids.is_empty() {
+                self.given_up = 0;
+            }
+            audit.handle(ids);
             match worker.state {
                 State::Starting if worker.ready_file.exists() => {
                     worker.state = State::Ready;
-                    self.stillborn = 0;
                     events.push(Event::Ready { name: worker.name().to_owned() });
                 }
                 State::Stopping { kill_at } if now >= kill_at => worker.child.signal(Signal::SIGKILL),
@@ -169,13 +173,12 @@ impl Deployment {
                 continue;
             }
             self.died += 1;
-            if worker.state == State::Starting {
-                self.stillborn += 1;
-                self.start_after = Some(now + BACK_OFF * 2_u32.saturating_pow(self.stillborn - 1));
-                if self.stillborn >= HOPELESS {
+            if exit.0.code().is_some() {
+                self.given_up += 1;
+                self.start_after = Some(now + BACK_OFF * 2_u32.saturating_pow(self.given_up - 1));
+                if self.given_up >= HOPELESS {
                     bail!(
-                        "{name} died before it reached the queue ({exit}), the last of {HOPELESS} in a row; the end of its \
-                         log, {}:\n{}",
+                        "{name} gave up ({exit}), the last of {HOPELESS} in a row; see the end of its log, {}\n{}",
                         worker.child.log().display(),
                         worker.child.log_tail(TAIL_LINES)
                     );

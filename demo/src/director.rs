@@ -285,7 +285,7 @@ impl Director {
     }
 
     fn current_phase(&self) -> &'static str {
-        let is_all_handled = self.is_sent && self.audit.lost().next().is_none();
+        let is_all_handled = self.is_sent && self.audit.missing() == 0;
         match (self.is_sent, is_all_handled, self.deployment.processes()) {
             (false, ..) => "sending",
             (true, false, _) => "working",
@@ -316,7 +316,7 @@ impl Director {
         if !self.is_sent || self.deployment.wanted() > 0 || self.swapping.is_some() {
             return Ok(false);
         }
-        let is_all_handled = self.audit.lost().next().is_none();
+        let is_all_handled = self.audit.missing() == 0;
         let pause = self.stage.lock_duration + self.args.polling_interval.0 * 2;
         Ok(is_all_handled || self.seconds() > zero_at + pause.as_secs_f64())
     }
@@ -359,5 +359,5 @@ impl Director {
 
 /// Where a child's log is, and its end.
 fn end_of_log(child: &Child) -> String {
-    format!("the end of its log, {}:\n{}", child.log().display(), child.log_tail(TAIL_LINES))
+    format!("see the end of its log, {}\n{}", child.log().display(), child.log_tail(TAIL_LINES))
 }

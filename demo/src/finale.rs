@@ -42,13 +42,7 @@ pub async fn conclude(mut director: Director, problem: Option<String>) -> anyhow
         Err(error) => problems.push(format!("{error:#}")),
     }
 
-    let held = match stage.held().await {
-        Ok(held) => Some(held),
-        Err(error) => {
-            problems.push(format!("{error:#}"));
-            None
-        }
-    };
+    let held = stage.held().await.map_err(|error| format!("{error:#}"));
     for server in [Some(scaler), broker].into_iter().flatten() {
         if server.exit().is_none()
             && let Err(problem) = cast::dismiss(&server).await

@@ -10,7 +10,7 @@ use crate::chart::scale::grouped;
 use crate::ledger::Audit;
 
 /// Lost ids named in the summary; more are counted.
-const IDS_NAMED: usize = 20;
+const IDS_NAMED: usize = 10;
 
 /// The number of replicas from a moment on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -76,14 +76,14 @@ pub struct Answer {
 }
 
 /// What was recorded of a run.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Record {
     /// Messages that were to be sent.
     pub messages: u64,
     /// Sent and handled ids.
     pub audit: Audit,
-    /// What the queue held at the end; `None` if it could not be read.
-    pub held: Option<Held>,
+    /// What the queue held at the end, or why that could not be read.
+    pub held: Result<Held, String>,
     /// Workers that were ready, whenever that changed, in order of time; 0 before the first.
     pub ready: Vec<Step>,
     /// Worker processes alive, stopping ones included, whenever that changed, in order of time; 0 before the first.
@@ -169,7 +169,7 @@ impl Summary {
             folder,
         } = record;
         let peak_replicas = ready.iter().map(|step| step.replicas).max().unwrap_or(0);
-        let lost = audit.lost().count() as u64;
+        let lost = audit.missing();
         let lost_ids: Vec<u64> = audit.lost().take(IDS_NAMED).collect();
         if audit.confirmed() < messages {
             problems.push(format!("only {} of {messages} messages were sent and confirmed", audit.confirmed()));
@@ -179,11 +179,11 @@ impl Summary {
             let more = if lost > IDS_NAMED as u64 { ", …" } else { "" };
             problems.push(format!("{lost} messages were sent and not handled: ids {}{more}", names.join(", ")));
         }
-        match held {
-            None => problems.push("what the queue still holds could not be read".to_owned()),
-            Some(Held { active, locked, scheduled: _, dead_letter }) => {
+        match &held {
+            Err(problem) => problems.push(format!("what the queue still holds could not be read: {problem}")),
+            Ok(Held { active, locked, scheduled: _, dead_letter }) => {
                 for (count, kind) in [(active, "active"), (locked, "locked"), (dead_letter, "dead-lettered")] {
-                    if count > 0 {
+                    if *count > 0 {
                         problems.push(format!("the queue still holds {count} {kind} messages"));
                     }
                 }
@@ -207,7 +207,7 @@ impl Summary {
             lost,
             lost_ids,
             unconfirmed: audit.unconfirmed(),
-            held,
+            held: held.ok(),
             peak_replicas,
             first_worker_seconds: ready.iter().find(|step| step.replicas > 0).map(|step| step.at),
             empty_seconds: empty_at,
@@ -247,7 +247,7 @@ impl fmt::Display for Summary {
         }
         let died = match self.workers_died {
             0 => String::new(),
-            died => format!(", {died} of them died and were replaced"),
+            died => format!(", {died} of them died"),
         };
         writeln!(
             formatter,
@@ -288,7 +288,8 @@ impl fmt::Display for Summary {
         }
         write!(formatter, "result     FAILED")?;
         for problem in &self.problems {
-            write!(formatter, "\n           - {problem}")?;
+            // What follows the first line is the end of a log, which was told when it happened.
+            write!(formatter, "\n           - {}", problem.lines().next().unwrap_or_default())?;
         }
         Ok(())
     }
@@ -310,14 +311,17 @@ mod tests {
         Record {
             messages: 10,
             audit,
-            held: Some(Held::default()),
+            held: Ok(Held::default()),
             ready: vec![step(2.0, 1), step(4.0, 3), step(9.0, 0)],
             processes: vec![step(1.5, 1), step(3.5, 3), step(9.5, 0)],
             empty_at: Some(8.0),
             zero_at: Some(9.5),
             ended_at: 10.0,
             workers_started: 3,
-            ..Record::default()
+            workers_died: 0,
+            swap: None,
+            problems: Vec::new(),
+            folder: PathBuf::new(),
         }
     }
 
@@ -344,13 +348,13 @@ mod tests {
     fn whatever_is_not_as_it_must_be_fails_the_run_and_is_named() {
         assert_eq!(problems(|run| run.audit.confirm([77])), "1 messages were sent and not handled: ids 77");
         assert_eq!(problems(|run| run.messages = 12), "only 10 of 12 messages were sent and confirmed");
-        assert!(problems(|run| run.held = None).contains("could not be read"));
+        assert!(problems(|run| run.held = Err("no answer".to_owned())).ends_with("could not be read: no answer"));
         for (held, word) in [
             (Held { active: 1, ..Held::default() }, "1 active"),
             (Held { locked: 2, ..Held::default() }, "2 locked"),
             (Held { dead_letter: 3, ..Held::default() }, "3 dead-lettered"),
         ] {
-            assert!(problems(|run| run.held = Some(held)).contains(word));
+            assert!(problems(|run| run.held = Ok(held)).contains(word));
         }
         assert!(problems(|run| run.ready = vec![step(1.0, 1), step(2.0, 0)]).contains("more than one"));
         assert!(problems(|run| run.zero_at = None).contains("back to 0"));
@@ -361,7 +365,7 @@ mod tests {
     #[test]
     fn scheduled_messages_alone_do_not_fail_a_run() {
         let mut record = good();
-        record.held = Some(Held { scheduled: 4, ..Held::default() });
+        record.held = Ok(Held { scheduled: 4, ..Held::default() });
         assert!(Summary::of(record).ok);
     }
 

@@ -32,6 +32,14 @@ impl Namespace {
         namespace
     }
 
+    fn delete(&self, queue: &str) {
+        let text = std::fs::read_to_string(self.folder.path().join("connection")).expect("read");
+        let connection = servicebus::ConnectionString::parse(&text).expect("a connection string");
+        let client = servicebus::AdministrationClient::new(&connection).expect("a client");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(client.delete_queue(queue)).expect("deleted");
+    }
+
     fn flag(&self) -> String {
         format!("--connection-string-file={}", self.folder.path().join("connection").display())
     }
@@ -63,4 +71,16 @@ fn a_queue_that_is_not_there_is_named() {
     assert_eq!(ended.status.code(), Some(1), "{}", ended.stdout);
     assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
     assert!(ended.stderr.contains("--queue other"), "{}", ended.stderr);
+}
+
+#[test]
+fn workers_that_give_up_one_after_the_other_end_the_run() {
+    let namespace = Namespace::start("orders");
+    let mut demo = Demo::start(&[&namespace.flag(), "--queue=orders"]);
+    demo.wait_until("it is at work", |demo| demo.handled() >= 5);
+    namespace.delete("orders");
+    let ended = demo.end();
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stdout);
+    assert!(ended.stdout.contains("gave up (exit code 1), the last of 4 in a row"), "{}", ended.stdout);
+    assert_eq!(ended.summary()["ok"], false);
 }
