@@ -1,0 +1,150 @@
+//! What every test starts from: a broker, a proxy before it, clients through the proxy or around it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use broker::{Broker, Options, QueueOptions};
+use bytes::Bytes;
+use servicebus::{
+    Adapter, AdministrationClient, ClientOptions, ConnectionString, OutgoingMessage, QueueClient, QueueCounts,
+    ReceivedMessage, Settlement, connect, connect_with,
+};
+
+use crate::proxy::Proxy;
+
+/// A queue whose locks outlast every test: what comes again within the deadline was given back.
+pub(crate) const ORDERS: &str = "orders";
+/// A queue whose locks run out soon.
+pub(crate) const BRIEF: &str = "brief";
+pub(crate) const BRIEF_LOCK: Duration = Duration::from_secs(2);
+/// Longer than any wait that is to end by a message.
+pub(crate) const LONG_WAIT: Duration = Duration::from_secs(40);
+/// The deadline of each test.
+const DEADLINE: Duration = Duration::from_secs(50);
+
+/// Fails a test that hangs.
+pub(crate) async fn within_deadline(test: impl Future<Output = ()>) {
+    tokio::time::timeout(DEADLINE, test)
+        .await
+        .unwrap_or_else(|_| panic!("the test hangs: not over within {DEADLINE:?}"));
+}
+
+pub(crate) struct Scene {
+    pub(crate) broker: Broker,
+    pub(crate) proxy: Proxy,
+    adapter: Adapter,
+}
+
+impl Scene {
+    pub(crate) async fn new(adapter: Adapter) -> Self {
+        let broker = start_broker().await;
+        let proxy = Proxy::start(broker.addresses()[0]).await;
+        Self { broker, proxy, adapter }
+    }
+
+    /// A connection string that leads through the proxy.
+    pub(crate) fn through_proxy(&self) -> String {
+        let (direct, proxied) = (self.broker.addresses()[0].to_string(), self.proxy.address().to_string());
+        self.broker.connection_string().replace(&direct, &proxied)
+    }
+
+    /// A client through the proxy.
+    pub(crate) fn client(&self, queue: &str) -> Arc<dyn QueueClient> {
+        connect(&parse(&self.through_proxy()), queue, self.adapter).expect("a client")
+    }
+
+    /// A client through the proxy whose calls have two seconds.
+    pub(crate) fn impatient_client(&self, queue: &str) -> Arc<dyn QueueClient> {
+        let timeout = Duration::from_secs(2);
+        let options = ClientOptions { call_timeout: timeout, connect_timeout: timeout };
+        connect_with(&parse(&self.through_proxy()), queue, self.adapter, &options).expect("a client")
+    }
+
+    /// Another client, of the default adapter and around the proxy: the world outside the client under test.
+    pub(crate) fn bystander(&self, queue: &str) -> Arc<dyn QueueClient> {
+        connect(&parse(self.broker.connection_string()), queue, Adapter::Ours).expect("a client")
+    }
+
+    pub(crate) fn administration(&self) -> AdministrationClient {
+        AdministrationClient::new(&parse(self.broker.connection_string())).expect("a client")
+    }
+
+    pub(crate) async fn counts(&self, queue: &str) -> QueueCounts {
+        self.administration().queue(queue).await.expect("the queue").counts
+    }
+}
+
+pub(crate) async fn start_broker() -> Broker {
+    let queues = vec![
+        QueueOptions::new(ORDERS),
+        QueueOptions { lock_duration: BRIEF_LOCK, max_delivery_count: 1_000, ..QueueOptions::new(BRIEF) },
+    ];
+    Broker::start(Options { queues, ..Options::default() }).await.expect("a broker")
+}
+
+pub(crate) fn parse(text: &str) -> ConnectionString {
+    ConnectionString::parse(text).expect("a connection string")
+}
+
+pub(crate) fn message(id: usize) -> OutgoingMessage {
+    OutgoingMessage {
+        message_id: format!("m-{id}"),
+        content_type: Some("application/json".to_owned()),
+        body: Bytes::from(format!("{{\"id\":{id}}}")),
+        scheduled_enqueue_time: None,
+    }
+}
+
+pub(crate) async fn send(client: &dyn QueueClient, ids: std::ops::Range<usize>) {
+    let messages: Vec<OutgoingMessage> = ids.map(message).collect();
+    client.send(&messages).await.expect("accepted");
+}
+
+/// Receives until `count` messages are here, which come with the first deliveries.
+pub(crate) async fn receive(client: &dyn QueueClient, count: usize) -> Vec<ReceivedMessage> {
+    let mut messages = Vec::new();
+    while messages.len() < count {
+        let more = client.receive(count - messages.len(), LONG_WAIT).await.expect("received");
+        assert!(!more.is_empty(), "{} of {count} messages came", messages.len());
+        messages.extend(more);
+    }
+    messages
+}
+
+pub(crate) async fn receive_one(client: &dyn QueueClient) -> ReceivedMessage {
+    receive(client, 1).await.pop().expect("one")
+}
+
+pub(crate) fn ids(messages: &[ReceivedMessage]) -> BTreeSet<String> {
+    messages.iter().map(|message| message.message_id.clone().expect("an id")).collect()
+}
+
+pub(crate) fn expected_ids(ids: std::ops::Range<usize>) -> BTreeSet<String> {
+    ids.map(|id| format!("m-{id}")).collect()
+}
+
+/// Completes, trying again as a worker does while errors are transient. A lost lock is the end of it, too: the message
+/// was completed by a try whose answer was lost, or comes again.
+pub(crate) async fn complete_stubbornly(client: &dyn QueueClient, message: &ReceivedMessage) {
+    while let Err(error) = client.settle(message.lock_token, Settlement::Complete).await {
+        if error.kind == servicebus::FailureKind::LockLost {
+            return;
+        }
+        assert!(error.is_transient(), "{error:?}");
+    }
+}
+
+/// Tries again until a call succeeds; gives how long that took.
+pub(crate) async fn until_ok<T, F>(mut call: impl FnMut() -> F) -> (T, Duration)
+where
+    F: Future<Output = Result<T, servicebus::ClientError>>,
+{
+    let started = Instant::now();
+    loop {
+        match call().await {
+            Ok(value) => return (value, started.elapsed()),
+            Err(error) => assert!(error.is_transient(), "{error:?}"),
+        }
+    }
+}

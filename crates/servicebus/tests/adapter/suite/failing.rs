@@ -1,0 +1,180 @@
+//! When the network, the broker or the configuration fails: errors in time, recovery at the next call, nothing lost.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use servicebus::{Adapter, FailureKind, QueueClient, Settlement, connect};
+
+use crate::scene::{
+    BRIEF, LONG_WAIT, ORDERS, Scene, complete_stubbornly, expected_ids, message, parse, receive_one, send,
+    start_broker, until_ok,
+};
+
+/// From the moment a connection is cut to the next success.
+const RECOVERY: Duration = Duration::from_secs(2);
+
+pub(crate) async fn a_cut_connection_recovers_within_two_seconds(adapter: Adapter) {
+    let scene = Scene::new(adapter).await;
+    let client = scene.client(ORDERS);
+    send(&*client, 0..2).await;
+    let held = receive_one(&*client).await;
+    scene.proxy.cut();
+    let ((), took) = until_ok(|| client.settle(held.lock_token, Settlement::Complete)).await;
+    assert!(took < RECOVERY, "settling took {took:?}");
+    assert_eq!(scene.counts(ORDERS).await.active, 1, "the lock outlived the connection it came on");
+    scene.proxy.cut();
+    let (messages, took) = until_ok(|| client.receive(1, LONG_WAIT)).await;
+    assert!(took < RECOVERY, "receiving took {took:?}");
+    assert_eq!(messages[0].message_id.as_deref(), Some("m-1"));
+    scene.proxy.cut();
+    let outgoing = [message(2)];
+    let ((), took) = until_ok(|| client.send(&outgoing)).await;
+    assert!(took < RECOVERY, "sending took {took:?}");
+    scene.proxy.cut();
+    let (_, took) = until_ok(|| client.renew(messages[0].lock_token)).await;
+    assert!(took < RECOVERY, "renewing took {took:?}");
+}
+
+/// Cuts come with progress, not with time: after every forty messages handled.
+pub(crate) async fn nothing_is_lost_when_the_connection_is_cut_again_and_again(adapter: Adapter) {
+    const TOTAL: usize = 200;
+    let scene = Scene::new(adapter).await;
+    let client = scene.client(BRIEF);
+    for first in (0..TOTAL).step_by(50) {
+        let batch: Vec<_> = (first..first + 50).map(message).collect();
+        if first % 100 == 0 {
+            scene.proxy.cut();
+        }
+        until_ok(|| client.send(&batch)).await;
+    }
+    let mut handled = BTreeSet::new();
+    let mut next_cut = 40;
+    while handled.len() < TOTAL || scene.counts(BRIEF).await.active > 0 {
+        let (messages, _) = until_ok(|| client.receive(10, Duration::from_millis(500))).await;
+        for message in messages {
+            handled.insert(message.message_id.clone().expect("an id"));
+            if handled.len() >= next_cut {
+                scene.proxy.cut();
+                next_cut += 40;
+            }
+            complete_stubbornly(&*client, &message).await;
+        }
+    }
+    assert_eq!(handled, expected_ids(0..TOTAL));
+    assert_eq!(scene.counts(BRIEF).await.dead_letter, 0);
+}
+
+pub(crate) async fn a_stalled_network_ends_in_a_deadline(adapter: Adapter) {
+    let scene = Scene::new(adapter).await;
+    let client = scene.impatient_client(ORDERS);
+    send(&*client, 0..2).await;
+    let held = receive_one(&*client).await;
+    scene.proxy.stall(true);
+    let started = Instant::now();
+    let outgoing = [message(3)];
+    let (settled, renewed, sent) = tokio::join!(
+        client.settle(held.lock_token, Settlement::Abandon),
+        client.renew(held.lock_token),
+        client.send(&outgoing)
+    );
+    for error in [settled.expect_err("stalled"), renewed.expect_err("stalled"), sent.expect_err("stalled")] {
+        assert!(matches!(error.kind, FailureKind::Timeout | FailureKind::ConnectionLost), "{error:?}");
+    }
+    let error = client.peek(0, 1).await.expect_err("connecting stalls, too");
+    assert!(error.is_transient(), "{error:?}");
+    assert!(started.elapsed() < Duration::from_secs(40), "{:?}", started.elapsed());
+    scene.proxy.stall(false);
+    let (_, took) = until_ok(|| client.peek(0, 1)).await;
+    assert!(took < Duration::from_secs(10), "back after {took:?}");
+}
+
+pub(crate) async fn a_broker_that_comes_back_is_found_again(adapter: Adapter) {
+    let scene = Scene::new(adapter).await;
+    let client = scene.client(ORDERS);
+    send(&*client, 0..1).await;
+    receive_one(&*client).await;
+    let waiting = {
+        let client = Arc::clone(&client);
+        tokio::spawn(async move { client.receive(1, LONG_WAIT).await })
+    };
+    let Scene { broker, proxy, .. } = scene;
+    broker.shutdown().await;
+    let error = waiting.await.expect("no panic").expect_err("the broker has gone");
+    assert!(error.is_transient(), "{error:?}");
+    let error = client.send(&[message(1)]).await.expect_err("nobody is there");
+    assert!(error.is_transient(), "{error:?}");
+    let broker = start_broker().await;
+    proxy.lead_to(broker.addresses()[0]);
+    let outgoing = [message(2)];
+    let ((), took) = until_ok(|| client.send(&outgoing)).await;
+    assert!(took < RECOVERY + Duration::from_secs(1), "back after {took:?}");
+    assert_eq!(receive_one(&*client).await.message_id.as_deref(), Some("m-2"));
+}
+
+pub(crate) async fn a_link_that_the_broker_closed_is_made_again(adapter: Adapter) {
+    let scene = Scene::new(adapter).await;
+    let client = scene.client(ORDERS);
+    send(&*client, 0..1).await;
+    let received = receive_one(&*client).await;
+    client.settle(received.lock_token, Settlement::Complete).await.expect("completed");
+    let waiting = {
+        let client = Arc::clone(&client);
+        tokio::spawn(async move { client.receive(1, LONG_WAIT).await })
+    };
+    let administration = scene.administration();
+    administration.delete_queue(ORDERS).await.expect("deleted");
+    waiting.await.expect("no panic").expect_err("the queue has gone, and with it the link");
+    let error = client.send(&[message(1)]).await.expect_err("no queue");
+    assert_eq!(error.kind, FailureKind::NotFound, "{error:?}");
+    administration.create_queue(ORDERS, &servicebus::NewQueue::default()).await.expect("created");
+    send(&*client, 2..3).await;
+    assert_eq!(receive_one(&*client).await.message_id.as_deref(), Some("m-2"));
+}
+
+pub(crate) async fn an_unknown_queue_is_not_found(adapter: Adapter) {
+    let scene = Scene::new(adapter).await;
+    let client = scene.client("nowhere");
+    let started = Instant::now();
+    let limit = client.max_batch_bytes().await.map(drop);
+    let sent = client.send(&[message(1)]).await;
+    let received = client.receive(1, LONG_WAIT).await.map(drop);
+    let peeked = client.peek(0, 1).await.map(drop);
+    for (call, result) in [("limit", limit), ("send", sent), ("receive", received), ("peek", peeked)] {
+        let error = result.expect_err(call);
+        assert_eq!(error.kind, FailureKind::NotFound, "{call}: {error:?}");
+        assert!(!error.is_transient());
+        assert!(!error.to_string().contains('\n'));
+    }
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+pub(crate) async fn a_wrong_key_is_unauthorized(adapter: Adapter) {
+    let scene = Scene::new(adapter).await;
+    let connection = scene.through_proxy();
+    let (before, after) = connection.split_once("SharedAccessKey=").expect("a key");
+    let (_, after) = after.split_once(';').expect("more parts");
+    let connection = format!("{before}SharedAccessKey=V1JPTkctS0VZ;{after}");
+    let client = connect(&parse(&connection), ORDERS, adapter).expect("a client");
+    for _ in 0..2 {
+        let error = client.send(&[message(1)]).await.expect_err("a wrong key");
+        assert_eq!(error.kind, FailureKind::Unauthorized, "{error:?}");
+        assert!(!format!("{error:?}").contains("V1JPTkctS0VZ"), "{error:?}");
+    }
+    let error = client.receive(1, LONG_WAIT).await.expect_err("a wrong key");
+    assert_eq!(error.kind, FailureKind::Unauthorized, "{error:?}");
+}
+
+pub(crate) async fn an_unreachable_broker_is_an_error(adapter: Adapter) {
+    // Bound and never listening for us: nobody else gets the port meanwhile.
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = unused.local_addr().expect("bound");
+    drop(unused);
+    let text = format!("Endpoint=sb://{address};SharedAccessKeyName=n;SharedAccessKey=k;UseDevelopmentEmulator=true");
+    let client: Arc<dyn QueueClient> = connect(&parse(&text), ORDERS, adapter).expect("a client");
+    let started = Instant::now();
+    let error = client.send(&[message(1)]).await.expect_err("nobody is there");
+    assert!(error.is_transient(), "{error:?}");
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    client.close().await.expect("nothing to give back");
+}
