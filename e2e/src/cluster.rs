@@ -1,0 +1,146 @@
+//! The API server, as far as this program needs it: apply, delete, look, follow logs. Every write is strict, and a
+//! warning by the API server is an error here, because it would be one to whoever applies our manifests.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use futures_util::AsyncBufRead;
+use http::Request;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ListParams, LogParams};
+use kube::client::Body;
+use kube::{Client, Config};
+use serde_json::Value;
+
+/// A connection to the API server.
+pub struct Cluster {
+    client: Client,
+}
+
+/// Replicas as the Deployment has them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Replicas {
+    /// What the Deployment is told to have.
+    pub wanted: i32,
+    /// Pods that are ready.
+    pub ready: i32,
+}
+
+impl Cluster {
+    /// Connects as `kubectl` would.
+    pub async fn connect() -> anyhow::Result<Self> {
+        let config = Config::infer().await.context("find a kubeconfig (set KUBECONFIG)")?;
+        Ok(Self { client: Client::try_from(config).context("make a client from the kubeconfig")? })
+    }
+
+    /// One line about what the cluster runs.
+    pub async fn versions(&self) -> anyhow::Result<String> {
+        let version = self.client.apiserver_version().await.context("reach the API server")?;
+        let crd = self.get("/apis/keda.sh/v1alpha1").await;
+        crd.context("find KEDA in the cluster (no API group keda.sh/v1alpha1)")?;
+        Ok(format!("Kubernetes {}, KEDA's API is there", version.git_version))
+    }
+
+    /// Applies a manifest strictly; `dry_run` stops before anything is stored.
+    pub async fn apply(&self, manifest: &Value, dry_run: bool) -> anyhow::Result<()> {
+        let dry_run = if dry_run { "&dryRun=All" } else { "" };
+        let path = format!("{}?fieldManager=e2e&force=true&fieldValidation=Strict{dry_run}", object_path(manifest)?);
+        let request = Request::patch(path)
+            .header("content-type", "application/apply-patch+yaml")
+            .body(Body::from(serde_json::to_vec(manifest)?))?;
+        self.send(request).await.with_context(|| format!("apply {}", describe(manifest)))
+    }
+
+    /// Reads an object, or fails if it is not there.
+    pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        let request = Request::get(path).body(Vec::new())?;
+        Ok(self.client.request::<Value>(request).await?)
+    }
+
+    /// Deletes one object and waits until it is gone.
+    pub async fn delete(&self, path: &str) -> anyhow::Result<()> {
+        let request = Request::delete(path).body(Vec::new())?;
+        match self.client.request_text(request).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        let gone = async {
+            while self.get(path).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(90), gone).await.with_context(|| format!("{path} is still there"))
+    }
+
+    /// Deletes a namespace and waits until it is gone.
+    pub async fn delete_namespace(&self, name: &str) -> anyhow::Result<()> {
+        self.delete(&format!("/api/v1/namespaces/{name}")).await
+    }
+
+    /// The replicas of a Deployment.
+    pub async fn replicas(&self, namespace: &str, name: &str) -> anyhow::Result<Replicas> {
+        let deployment = Api::<Deployment>::namespaced(self.client.clone(), namespace).get(name).await?;
+        let wanted = deployment.spec.replicas.unwrap_or(1);
+        let ready = deployment.status.and_then(|status| status.ready_replicas).unwrap_or(0);
+        Ok(Replicas { wanted, ready })
+    }
+
+    /// The names of pods with a label whose container has started.
+    pub async fn started_pods(&self, namespace: &str, label: &str) -> anyhow::Result<Vec<String>> {
+        let pods = Api::<Pod>::namespaced(self.client.clone(), namespace);
+        let list = pods.list(&ListParams::default().labels(label)).await?;
+        let started = |pod: &Pod| {
+            let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+            let state = statuses.and_then(|all| all.first()).and_then(|container| container.state.as_ref());
+            state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+        };
+        Ok(list.items.into_iter().filter(started).filter_map(|pod| pod.metadata.name).collect())
+    }
+
+    /// What a pod writes, from its start to its end.
+    pub async fn follow_log(&self, namespace: &str, pod: &str) -> anyhow::Result<impl AsyncBufRead + use<>> {
+        let pods = Api::<Pod>::namespaced(self.client.clone(), namespace);
+        Ok(pods.log_stream(pod, &LogParams { follow: true, ..LogParams::default() }).await?)
+    }
+
+    async fn send(&self, request: Request<Body>) -> anyhow::Result<()> {
+        let response = self.client.send(request).await?;
+        let status = response.status();
+        let warnings: Vec<String> = response
+            .headers()
+            .get_all("warning")
+            .iter()
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+            .collect();
+        let body = response.into_body().collect_bytes().await?;
+        if !status.is_success() {
+            let said: Value = serde_json::from_slice(&body).unwrap_or_default();
+            bail!("{status}: {}", said["message"].as_str().unwrap_or("no message"));
+        }
+        if !warnings.is_empty() {
+            bail!("the API server warns: {}", warnings.join("; "));
+        }
+        Ok(())
+    }
+}
+
+/// `Kind name`, for texts.
+pub fn describe(manifest: &Value) -> String {
+    let part = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    format!("{} {}", part(&manifest["kind"]), part(&manifest["metadata"]["name"]))
+}
+
+/// Where an object lives in the API.
+pub fn object_path(manifest: &Value) -> anyhow::Result<String> {
+    let text = |value: &Value, what: &str| value.as_str().map(str::to_owned).with_context(|| format!("no {what}"));
+    let (version, kind) = (text(&manifest["apiVersion"], "apiVersion")?, text(&manifest["kind"], "kind")?);
+    let name = text(&manifest["metadata"]["name"], "metadata.name")?;
+    let root = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
+    let plural = format!("{}s", kind.to_lowercase());
+    Ok(match manifest["metadata"]["namespace"].as_str() {
+        Some(namespace) => format!("{root}/namespaces/{namespace}/{plural}/{name}"),
+        None => format!("{root}/{plural}/{name}"),
+    })
+}
