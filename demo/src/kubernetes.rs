@@ -125,11 +125,11 @@ impl Outcome {
             Some(_) | None => {}
         }
         let plain = (value / target).ceil();
-        let quotient = format!("metric {value} / {target} for each replica = {:.1}", value / target);
+        let quotient = format!("metric {value} / {target} each = {:.1}", value / target);
         if plain as u32 == self.replicas {
             quotient
         } else {
-            format!("{quotient}, which limits and stabilization make {}", self.replicas)
+            format!("{quotient}; limits and stabilization make it {}", self.replicas)
         }
     }
 
@@ -141,5 +141,56 @@ impl Outcome {
             }
             Err(problem) => problem.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+    use std::time::Duration;
+
+    fn outcome(value: f64, active: bool, replicas: u32, change: Option<(u32, Actor)>) -> Outcome {
+        let change = change.map(|(from, by)| Change { from, to: replicas, by, why: "its own reason".to_owned() });
+        Outcome { step: Step::Sync, answers: Ok(Answers { target: 40.0, value, active }), replicas, change }
+    }
+
+    #[test]
+    fn the_flags_shorten_kubernetes_periods_and_keep_its_rates() {
+        let args = crate::Args::parse_from(["demo", "--hpa-sync-period=3", "--stabilization-window=7"]).run;
+        let (spec, defaults) = (spec(&args), Behavior::default());
+        spec.validate().expect("a spec that Kubernetes would take");
+        assert_eq!((spec.min_replicas, spec.max_replicas), (0, 8));
+        assert_eq!(spec.sync_interval, Duration::from_secs(3));
+        let Behavior { scale_up, scale_down } = spec.behavior;
+        assert_eq!(scale_down.stabilization_window, Duration::from_secs(7));
+        assert_eq!(scale_up.stabilization_window, Duration::ZERO);
+        for (ours, theirs) in [(scale_up, defaults.scale_up), (scale_down, defaults.scale_down)] {
+            assert_eq!(ours.select, theirs.select);
+            assert!(ours.policies.iter().all(|policy| policy.period() == Duration::from_secs(3)));
+            let fifteen = Duration::from_secs(15);
+            assert_eq!(with_period(ours, fifteen).policies, theirs.policies, "only the periods differ");
+        }
+    }
+
+    #[test]
+    fn every_outcome_says_what_and_why() {
+        for (outcome, decision, why) in [
+            (outcome(592.0, true, 5, Some((1, Actor::Hpa))), "HPA: 1 → 5", "592 / 40 each = 14.8; limits and"),
+            (outcome(110.0, true, 3, Some((5, Actor::Hpa))), "HPA: 5 → 3", "metric 110 / 40 each = 2.8"),
+            (outcome(0.0, false, 0, Some((1, Actor::Keda))), "KEDA: 1 → 0", "its own reason"),
+            (outcome(320.0, true, 8, None), "HPA: keeps 8", "each = 8.0"),
+            (outcome(0.0, false, 2, None), "HPA: keeps 2", "cooldown"),
+            (outcome(0.0, false, 0, None), "HPA: keeps 0", "nothing to do"),
+        ] {
+            assert!(outcome.decision().starts_with(decision), "{}", outcome.decision());
+            assert!(outcome.why().contains(why), "{}", outcome.why());
+            assert!(outcome.answer().contains("GetMetricSpec target 40"), "{}", outcome.answer());
+        }
+        let held = Outcome { answers: Err("UNAVAILABLE: away".to_owned()), ..outcome(0.0, true, 4, None) };
+        assert_eq!(
+            (held.answer().as_str(), held.why().as_str()),
+            ("UNAVAILABLE: away", "no answer: replicas are held")
+        );
     }
 }

@@ -101,8 +101,9 @@ fn draw(frame: &mut Frame<'_>, picture: &Picture, events: &[String]) {
     draw_title(frame, title, picture);
     draw_progress(frame, progress, picture);
     let [messages, replicas] =
-        Layout::horizontal([Constraint::Percentage(55), Constraint::Percentage(45)]).areas(charts);
-    draw_series(frame, messages, "messages in the queue", &picture.depth, picture.elapsed, 1.0, MESSAGES);
+        Layout::horizontal([Constraint::Percentage(60), Constraint::Percentage(40)]).areas(charts);
+    let depth = format!("messages in {}", picture.queue);
+    draw_series(frame, messages, &depth, &picture.depth, picture.elapsed, 1.0, MESSAGES);
     let most = f64::from(picture.max_replicas);
     draw_series(frame, replicas, "workers ready", &picture.replicas, picture.elapsed, most, REPLICAS);
     draw_workers(frame, workers, picture);
@@ -115,7 +116,7 @@ fn draw_title(frame: &mut Frame<'_>, area: Rect, picture: &Picture) {
         Span::styled(" servicebus-scaler demo ", Style::new().add_modifier(Modifier::BOLD | Modifier::REVERSED)),
         Span::raw(format!("  {}", picture.phase)),
     ]);
-    let right = format!("{}   {:>5.1} s   Ctrl-C stops ", picture.queue, picture.elapsed.as_secs_f64());
+    let right = format!("{:>5.1} s   Ctrl-C stops ", picture.elapsed.as_secs_f64());
     frame.render_widget(left, area);
     frame.render_widget(Line::from(Span::styled(right, Style::new().fg(FAINT))).alignment(Alignment::Right), area);
 }
