@@ -66,14 +66,22 @@ run!(
     ]
 );
 
-// What the crate behind this adapter cannot do, by name of the test: see docs/adr/0003-azservicebus-adapter.md.
+// All but what the crate behind this adapter cannot do (docs/adr/0003-azservicebus-adapter.md says it, too):
+//
+// | not met | because |
+// |---|---|
+// | a_batch_up_to_the_limit_is_accepted | its batches are larger than ours, so the limit it gives is below the link's |
+// | releasing_does_not_raise_the_delivery_count | it cannot release, so the adapter abandons |
+// | another_client_settles_by_lock_token | it settles only what its own link has received |
+// | a_cut_connection_recovers_within_two_seconds | recovery is quick enough, but locks do not outlive their connection |
+// | closing_gives_back_what_was_not_handed_out | gives back by abandoning, and takes one message at a time where the |
+// | a_client_dropped_without_closing_gives_back | tests wait for five at once; `azservicebus.rs` tests the giving back |
 #[cfg(feature = "azservicebus")]
 run!(
     azservicebus,
     servicebus::Adapter::Azservicebus,
     [
         sending::a_single_message_arrives_whole,
-        sending::a_batch_up_to_the_limit_is_accepted,
         sending::a_message_over_the_limit_is_refused_and_the_client_lives_on,
         sending::nothing_to_send_is_sent_at_once,
         sending::a_scheduled_message_comes_at_its_time,
@@ -87,15 +95,12 @@ run!(
         receiving::peeking_locks_nothing,
         settling::completing_removes_a_message,
         settling::abandoning_raises_the_delivery_count,
-        settling::releasing_does_not_raise_the_delivery_count,
         settling::dead_lettering_moves_a_message,
         settling::a_lost_lock_is_reported,
         settling::completing_twice_is_reported,
         settling::renewing_extends_a_lock,
         settling::renewing_a_lost_lock_is_reported,
         settling::two_hundred_settlements_side_by_side,
-        settling::another_client_settles_by_lock_token,
-        failing::a_cut_connection_recovers_within_two_seconds,
         failing::nothing_is_lost_when_the_connection_is_cut_again_and_again,
         failing::a_stalled_network_ends_in_a_deadline,
         failing::a_broker_that_comes_back_is_found_again,
@@ -103,9 +108,7 @@ run!(
         failing::an_unknown_queue_is_not_found,
         failing::a_wrong_key_is_unauthorized,
         failing::an_unreachable_broker_is_an_error,
-        closing::closing_gives_back_what_was_not_handed_out,
         closing::closing_twice_and_calls_after_closing_end_at_once,
         closing::closing_ends_a_wait,
-        closing::a_client_dropped_without_closing_gives_back,
     ]
 );

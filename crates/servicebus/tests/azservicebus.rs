@@ -193,3 +193,52 @@ async fn a_closed_client_refuses_further_calls() {
     let error = within("peek", client.peek(0, 1)).await.expect_err("closed");
     assert_eq!(error.kind, FailureKind::Refused, "{error:?}");
 }
+
+/// Makes the client hold three messages that no caller has: asks for five, so that it goes on taking, and lets a bystander
+/// hand back whatever it gets until it gets nothing any more.
+async fn hold_three(broker: &Broker, client: &Arc<dyn QueueClient>) -> Arc<dyn QueueClient> {
+    let bystander = connect(&connection(broker), QUEUE, Adapter::Ours).expect("a client");
+    let mut waiting = client.receive(5, DEADLINE);
+    assert!(tokio::time::timeout(Duration::ZERO, &mut waiting).await.is_err(), "the queue is empty");
+    send(bystander.as_ref(), 0..3).await;
+    within("the client takes them all", async {
+        loop {
+            let taken = bystander.receive(3, Duration::from_millis(500)).await.expect("received");
+            if taken.is_empty() {
+                return;
+            }
+            for message in taken {
+                bystander.settle(message.lock_token, Settlement::Release).await.expect("released");
+            }
+        }
+    })
+    .await;
+    bystander
+}
+
+/// With locks of five minutes, three messages within the deadline were given back.
+async fn receive_three(bystander: &dyn QueueClient) {
+    within("receive what was given back", async {
+        let mut messages = 0;
+        while messages < 3 {
+            messages += bystander.receive(3, DEADLINE).await.expect("received").len();
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d10_closing_gives_back_what_nobody_took() {
+    let (broker, client) = start(Duration::from_mins(5)).await;
+    let bystander = hold_three(&broker, &client).await;
+    within("close", client.close()).await.expect("closed");
+    receive_three(bystander.as_ref()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d10_dropping_the_client_gives_back_what_nobody_took() {
+    let (broker, client) = start(Duration::from_mins(5)).await;
+    let bystander = hold_three(&broker, &client).await;
+    drop(client);
+    receive_three(bystander.as_ref()).await;
+}
