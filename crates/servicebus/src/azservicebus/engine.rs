@@ -8,33 +8,55 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
 
 use super::fault::Fault;
 use crate::{ClientError, FailureKind};
 
 /// For everything that makes a link: the library has no deadline of its own there.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long links may take to give back what they hold once the client was dropped.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A running thread; it ends, with every task on it, when this is dropped.
+/// A running thread. It ends when this is dropped, after its links have ended or a few seconds later.
 pub(super) struct Engine {
-    handle: Handle,
+    spawner: Spawner,
     _ends_when_dropped: oneshot::Sender<()>,
+}
+
+/// Starts tasks on the thread; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Spawner {
+    handle: Handle,
+    links: TaskTracker,
 }
 
 impl Engine {
     pub(super) fn start() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
-        let (ends_when_dropped, end) = oneshot::channel();
+        let spawner = Spawner { handle: runtime.handle().clone(), links: TaskTracker::new() };
+        let (ends_when_dropped, end) = oneshot::channel::<()>();
+        let links = spawner.links.clone();
         std::thread::Builder::new().name("azservicebus".to_owned()).spawn(move || {
-            let _ = runtime.block_on(end);
+            runtime.block_on(async {
+                let _ = end.await; // nothing is ever sent: it ends when the engine is dropped
+                links.close();
+                let _ = tokio::time::timeout(LEAVE_TIMEOUT, links.wait()).await;
+            });
             // Not waited for: a name look-up that hangs must not hold up anybody.
             runtime.shutdown_background();
         })?;
-        Ok(Self { handle, _ends_when_dropped: ends_when_dropped })
+        Ok(Self { spawner, _ends_when_dropped: ends_when_dropped })
     }
 
-    /// Runs something on the thread that may hang or panic, and waits for it until the deadline.
+    pub(super) fn spawner(&self) -> &Spawner {
+        &self.spawner
+    }
+}
+
+impl Spawner {
+    /// Runs something on the thread that may hang or panic, and waits for it until the deadline. It goes on when the
+    /// caller gives up.
     pub(super) async fn run<T, F>(&self, what: &str, future: F) -> Result<T, ClientError>
     where
         F: Future<Output = Result<T, Fault>> + Send + 'static,
@@ -53,6 +75,6 @@ impl Engine {
 
     /// Lets a link live on the thread.
     pub(super) fn spawn(&self, link: impl Future<Output = ()> + Send + 'static) {
-        self.handle.spawn(link);
+        self.links.spawn_on(link, &self.handle);
     }
 }

@@ -73,22 +73,19 @@ pub(super) async fn probed_call<T, E: Error>(
 ) -> Result<T, Fault> {
     const PATIENCE: Duration = Duration::from_secs(1);
     const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-    let mut answer = std::pin::pin!(call(doing, deadline, future));
     let probe = async {
         tokio::time::sleep(PATIENCE).await;
-        let probed = tokio::time::timeout(PROBE_TIMEOUT, probe).await;
-        if !matches!(probed, Ok(Ok(()))) {
-            return;
+        match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
+            Ok(Ok(())) => std::future::pending().await,
+            // Such as: there is no such queue any more.
+            Ok(Err(fault)) => Fault::new(fault.kind, format!("failed to {doing}: no answer, and {}", fault.what)),
+            Err(_) => Fault::new(FailureKind::ConnectionLost, format!("failed to {doing}: the connection is silent")),
         }
-        std::future::pending::<()>().await;
     };
     tokio::select! {
         biased;
-        result = &mut answer => result,
-        () = probe => {
-            let what = format!("failed to {doing}: the connection was lost before the answer");
-            Err(Fault::new(FailureKind::ConnectionLost, what))
-        }
+        result = call(doing, deadline, future) => result,
+        fault = probe => Err(fault),
     }
 }
 

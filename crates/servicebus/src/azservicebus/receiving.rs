@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::dial::{Client, Target};
 use super::fault::{Fault, call, probed_call};
-use super::{Engine, Inbox, convert};
+use super::{Inbox, Spawner, convert};
 use crate::{ClientError, FailureKind, LockToken, PeekedMessage, Settlement};
 
 /// How long one call of the library may take.
@@ -71,9 +71,25 @@ enum Command {
     Close { reply: oneshot::Sender<()> },
 }
 
+impl Command {
+    /// Answers a command that came when the link was at its end. Without a fault the link held nothing any more.
+    fn refuse(self, fault: Option<&Fault>) {
+        match self {
+            Self::Settle { reply, .. } => drop(reply.send(fault.cloned().map(Err))),
+            Self::Renew { reply, .. } => drop(reply.send(fault.cloned().map(Err))),
+            Self::Peek { reply, .. } => {
+                let ended =
+                    || Fault::new(FailureKind::ConnectionLost, "the link was replaced; the next call has a new one");
+                drop(reply.send(Some(Err(fault.cloned().unwrap_or_else(ended)))));
+            }
+            Self::Close { reply } => drop(reply),
+        }
+    }
+}
+
 impl ReceivingLink {
     pub(super) fn start(
-        engine: &Engine,
+        spawner: &Spawner,
         target: Arc<Target>,
         client: Client,
         receiver: ServiceBusReceiver,
@@ -93,7 +109,7 @@ impl ReceivingLink {
             idle_since: None,
             one_may_come: false,
         };
-        engine.spawn(link.live(orders));
+        spawner.spawn(link.live(orders));
         Self { commands, state: states }
     }
 
@@ -195,8 +211,10 @@ impl Link {
         };
         commands.close();
         // Callers hear of it before the link is taken down, which may take long on a dead connection.
-        self.state.send_replace(State::Ended(end));
-        while commands.try_recv().is_ok() {} // their answers are dropped, which tells their callers
+        self.state.send_replace(State::Ended(end.clone()));
+        while let Ok(command) = commands.try_recv() {
+            command.refuse(end.as_ref());
+        }
         let Self { client, receiver, post, .. } = self;
         drop(post);
         let _ = call("close a receiver", CLOSE_TIMEOUT, Box::pin(receiver.dispose())).await;
@@ -240,7 +258,11 @@ impl Link {
             self.one_may_come |= wanted > 0;
             match command {
                 None => {}
-                Some(None) => return Ok(None),
+                // The client was dropped.
+                Some(None) => {
+                    self.give_back().await;
+                    return Ok(None);
+                }
                 Some(Some(Command::Close { reply })) => {
                     self.give_back().await;
                     return Ok(Some(reply));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use azservicebus::{ServiceBusMessage, ServiceBusSender};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Engine;
+use super::Spawner;
 use super::dial::{Client, Target};
 use super::fault::{Fault, call, probed_call};
 use crate::{ClientError, FailureKind};
@@ -38,10 +38,10 @@ enum Command {
 }
 
 impl SendingLink {
-    pub(super) fn start(engine: &Engine, target: Arc<Target>, client: Client, sender: ServiceBusSender) -> Self {
+    pub(super) fn start(spawner: &Spawner, target: Arc<Target>, client: Client, sender: ServiceBusSender) -> Self {
         let (commands, received) = mpsc::channel(16);
         let max_batch_bytes = max_batch_bytes(&sender);
-        engine.spawn(serve(target, client, sender, received));
+        spawner.spawn(serve(target, client, sender, received));
         Self { commands, max_batch_bytes, renew_at: tokio::time::Instant::now() + MAX_AGE }
     }
 
@@ -111,6 +111,11 @@ async fn serve(
         }
     }
     commands.close();
+    while let Ok(command) = commands.try_recv() {
+        if let Command::Send { reply, .. } = command {
+            let _ = reply.send(Err(Fault::new(FailureKind::ConnectionLost, "the link ended before these were sent")));
+        }
+    }
     // A sender that is dropped without this leaves its session half alive.
     let _ = call("close a sender", CLOSE_TIMEOUT, Box::pin(sender.dispose())).await;
     let _ = call("close a connection", CLOSE_TIMEOUT, Box::pin(client.dispose())).await;
