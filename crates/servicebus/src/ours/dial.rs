@@ -54,7 +54,14 @@ impl Dialler {
         let stream = TlsConnector::from(self.tls_config()?)
             .connect(name, stream)
             .await
-            .map_err(|error| failed(format!("no TLS with {host}:{port}"), error))?;
+            .map_err(|error| {
+                // What rustls refuses (a certificate, say) stays refused; anything else is the network's.
+                let kind = match error.kind() {
+                    io::ErrorKind::InvalidData => FailureKind::Refused,
+                    _ => FailureKind::ConnectionLost,
+                };
+                Failure::new(kind, format!("no TLS with {host}:{port}")).because(error)
+            })?;
         Ok(Box::new(stream))
     }
 
