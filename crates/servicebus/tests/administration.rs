@@ -110,8 +110,8 @@ async fn server(answer: Option<String>) -> (String, mpsc::UnboundedReceiver<Stri
     (text, requests)
 }
 
-fn http(head: &str, body: &str) -> Option<String> {
-    Some(format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()))
+fn http(head: &str, body: &str) -> String {
+    format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
 }
 
 #[tokio::test]
@@ -121,7 +121,8 @@ async fn throttling_comes_with_the_time_to_wait() {
         ("503 Service Unavailable", 503, None),
         ("429 Too Many Requests\r\nRetry-After: soon", 429, None),
     ] {
-        let (connection, _) = server(http(head, "<Error><Code>50004</Code><Detail>throttled</Detail></Error>")).await;
+        let (connection, _) =
+            server(Some(http(head, "<Error><Code>50004</Code><Detail>throttled</Detail></Error>"))).await;
         let error = client(&connection, patient()).queue("orders").await.expect_err(head);
         assert!(error.is_transient());
         assert!(error.to_string().ends_with(": throttled"), "{error}");
@@ -142,7 +143,7 @@ async fn statuses_that_stay_are_told_apart() {
         ("400 Bad Request", |error| matches!(error, AdministrationError::Refused { status: 400, .. })),
         ("500 Internal Server Error", |error| matches!(error, AdministrationError::Refused { status: 500, .. })),
     ] {
-        let (connection, _) = server(http(head, "")).await;
+        let (connection, _) = server(Some(http(head, ""))).await;
         let error = client(&connection, patient()).queue("orders").await.expect_err(head);
         assert!(check(&error), "{head}: {error:?}");
     }
@@ -152,7 +153,7 @@ async fn statuses_that_stay_are_told_apart() {
 async fn an_empty_feed_is_a_queue_that_does_not_exist() {
     let feed =
         r#"<feed xmlns="http://www.w3.org/2005/Atom"><title type="text">Publicly Listed Services</title></feed>"#;
-    let (connection, mut requests) = server(http("200 OK", feed)).await;
+    let (connection, mut requests) = server(Some(http("200 OK", feed))).await;
     let error = client(&connection, patient()).queue("orders").await.expect_err("an empty feed");
     assert!(matches!(error, AdministrationError::NotFound { .. }), "{error:?}");
     let request = requests.recv().await.expect("asked");
@@ -184,9 +185,9 @@ async fn nobody_at_the_port_is_unavailable() {
 
 #[tokio::test]
 async fn a_redirect_is_refused_and_the_credential_stays_here() {
-    let (elsewhere, mut stolen) = server(http("200 OK", "")).await;
+    let (elsewhere, mut stolen) = server(Some(http("200 OK", ""))).await;
     let elsewhere = ConnectionString::parse(&elsewhere).expect("a connection string").administration_url();
-    let (connection, mut asked) = server(http(&format!("302 Found\r\nLocation: {elsewhere}/orders"), "")).await;
+    let (connection, mut asked) = server(Some(http(&format!("302 Found\r\nLocation: {elsewhere}/orders"), ""))).await;
     let error = client(&connection, patient()).queue("orders").await.expect_err("a redirect");
     assert!(matches!(error, AdministrationError::Refused { status: 302, .. }), "{error:?}");
     assert!(asked.recv().await.is_some());
@@ -202,7 +203,7 @@ async fn an_answer_beyond_the_limit_or_no_atom_is_malformed() {
         ("hello".to_owned(), "not XML"),
         ("<a>".repeat(3_000), "root element"),
     ] {
-        let (connection, _requests) = server(http("200 OK", &body)).await;
+        let (connection, _requests) = server(Some(http("200 OK", &body))).await;
         let error = client(&connection, options()).queue("orders").await.expect_err("no entry");
         assert!(matches!(error, AdministrationError::Malformed { .. }), "{error:?}");
         assert!(error.to_string().contains(expected) && !error.to_string().contains('\n'), "{error}");

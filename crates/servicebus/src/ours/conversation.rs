@@ -318,3 +318,6 @@ impl Lent<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,17 +51,14 @@ impl Dialler {
             Failure::new(FailureKind::Refused, format!("{host:?} is no name that a certificate can have"))
                 .because(error)
         })?;
-        let stream = TlsConnector::from(self.tls_config()?)
-            .connect(name, stream)
-            .await
-            .map_err(|error| {
-                // What rustls refuses (a certificate, say) stays refused; anything else is the network's.
-                let kind = match error.kind() {
-                    io::ErrorKind::InvalidData => FailureKind::Refused,
-                    _ => FailureKind::ConnectionLost,
-                };
-                Failure::new(kind, format!("no TLS with {host}:{port}")).because(error)
-            })?;
+        let stream = TlsConnector::from(self.tls_config()?).connect(name, stream).await.map_err(|error| {
+            // What rustls refuses (a certificate, say) stays refused; anything else is the network's.
+            let kind = match error.kind() {
+                io::ErrorKind::InvalidData => FailureKind::Refused,
+                _ => FailureKind::ConnectionLost,
+            };
+            Failure::new(kind, format!("no TLS with {host}:{port}")).because(error)
+        })?;
         Ok(Box::new(stream))
     }
 
