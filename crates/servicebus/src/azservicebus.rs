@@ -23,6 +23,7 @@ mod convert;
 mod dial;
 mod engine;
 mod fault;
+mod handle;
 mod inbox;
 mod receiving;
 mod sending;
@@ -30,8 +31,9 @@ mod sending;
 use dial::Target;
 use engine::{Engine, Spawner};
 use fault::Fault;
+use handle::ReceivingLink;
 use inbox::Inbox;
-use receiving::ReceivingLink;
+use receiving::Link;
 use sending::SendingLink;
 
 /// Makes the client of one queue. Nothing is dialled yet.
@@ -104,7 +106,7 @@ impl Links {
             return Ok(link);
         }
         let (client, receiver) = self.target.clone().receiver().await?;
-        let link = ReceivingLink::start(&self.spawner, self.target.clone(), client, receiver, self.inbox.clone());
+        let link = Link::start(&self.spawner, self.target.clone(), client, receiver, self.inbox.clone());
         self.receiving.lock().unwrap_or_else(PoisonError::into_inner).push(link.clone());
         // A close that came meanwhile either sees the link or is seen here.
         if let Err(closed) = self.check_open() {

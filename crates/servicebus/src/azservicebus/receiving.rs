@@ -16,8 +16,9 @@ use tokio::time::Instant;
 
 use super::dial::{Client, Target};
 use super::fault::{Fault, call, probed_call};
+use super::handle::{Command, ReceivingLink, Reply, State};
 use super::{Inbox, Spawner, convert};
-use crate::{ClientError, FailureKind, LockToken, PeekedMessage, Settlement};
+use crate::{FailureKind, LockToken, PeekedMessage, Settlement};
 
 /// How long one call of the library may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,133 +46,6 @@ const LOOKS: [Duration; 5] = [
 /// Numbers links, so that each finds its own messages in the inbox.
 static NEXT_LINK: AtomicU64 = AtomicU64::new(0);
 
-/// A handle to the task; cheap to clone.
-#[derive(Clone)]
-pub(super) struct ReceivingLink {
-    commands: mpsc::Sender<Command>,
-    state: watch::Receiver<State>,
-}
-
-#[derive(Clone, Debug)]
-enum State {
-    Receiving,
-    /// Only settles what it holds.
-    Retired,
-    /// With the reason, where it is one that callers should hear of.
-    Ended(Option<Fault>),
-}
-
-/// An answer, or `None` from a link that does not hold the lock.
-type Reply<T> = oneshot::Sender<Option<Result<T, Fault>>>;
-
-enum Command {
-    Settle { lock_token: LockToken, settlement: Settlement, reply: Reply<()> },
-    Renew { lock_token: LockToken, reply: Reply<SystemTime> },
-    Peek { from: i64, most: u32, reply: Reply<Vec<PeekedMessage>> },
-    Close { reply: oneshot::Sender<()> },
-}
-
-impl Command {
-    /// Answers a command that came when the link was at its end. Without a fault the link held nothing any more.
-    fn refuse(self, fault: Option<&Fault>) {
-        match self {
-            Self::Settle { reply, .. } => drop(reply.send(fault.cloned().map(Err))),
-            Self::Renew { reply, .. } => drop(reply.send(fault.cloned().map(Err))),
-            Self::Peek { reply, .. } => {
-                let ended =
-                    || Fault::new(FailureKind::ConnectionLost, "the link was replaced; the next call has a new one");
-                drop(reply.send(Some(Err(fault.cloned().unwrap_or_else(ended)))));
-            }
-            Self::Close { reply } => drop(reply),
-        }
-    }
-}
-
-impl ReceivingLink {
-    pub(super) fn start(
-        spawner: &Spawner,
-        target: Arc<Target>,
-        client: Client,
-        receiver: ServiceBusReceiver,
-        inbox: Arc<Inbox>,
-    ) -> Self {
-        let (commands, orders) = mpsc::channel(64);
-        let (state, states) = watch::channel(State::Receiving);
-        let number = NEXT_LINK.fetch_add(1, Ordering::Relaxed);
-        let link = Link {
-            target,
-            client,
-            receiver,
-            held: HashMap::new(),
-            post: Post { number, inbox },
-            state,
-            started: Instant::now(),
-            idle_since: None,
-            one_may_come: false,
-        };
-        spawner.spawn(link.live(orders));
-        Self { commands, state: states }
-    }
-
-    /// Whether it may hold locks.
-    pub(super) fn is_alive(&self) -> bool {
-        !self.commands.is_closed()
-    }
-
-    /// Whether it receives.
-    pub(super) fn receives(&self) -> bool {
-        self.is_alive() && matches!(*self.state.borrow(), State::Receiving)
-    }
-
-    /// Waits until it receives no more: `Ok` when it was replaced in good order, else why.
-    pub(super) async fn receives_no_more(&mut self) -> Result<(), ClientError> {
-        match self.state.wait_for(|state| !matches!(state, State::Receiving)).await.as_deref() {
-            Ok(State::Ended(Some(fault))) => Err(fault.clone().into()),
-            Ok(_) => Ok(()),
-            Err(_) => Err(panicked().into()),
-        }
-    }
-
-    pub(super) async fn settle(
-        &self,
-        lock_token: LockToken,
-        settlement: Settlement,
-    ) -> Option<Result<(), ClientError>> {
-        self.ask(|reply| Command::Settle { lock_token, settlement, reply }).await
-    }
-
-    pub(super) async fn renew(&self, lock_token: LockToken) -> Option<Result<SystemTime, ClientError>> {
-        self.ask(|reply| Command::Renew { lock_token, reply }).await
-    }
-
-    pub(super) async fn peek(&self, from: i64, most: usize) -> Result<Vec<PeekedMessage>, ClientError> {
-        let most = u32::try_from(most).unwrap_or(u32::MAX).min(i32::MAX as u32);
-        self.ask(|reply| Command::Peek { from, most, reply }).await.unwrap_or_else(|| Err(panicked().into()))
-    }
-
-    /// Gives back what nobody has taken, and takes the link down.
-    pub(super) async fn close(&self) {
-        let (reply, done) = oneshot::channel();
-        if self.commands.send(Command::Close { reply }).await.is_ok() {
-            let _ = done.await;
-        }
-    }
-
-    /// `None` if the link does not hold the lock, or is gone, so that nobody does.
-    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Option<Result<T, ClientError>> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).await.ok()?;
-        match answer.await {
-            Ok(answer) => answer.map(|result| result.map_err(Into::into)),
-            Err(_) => Some(Err(panicked().into())),
-        }
-    }
-}
-
-fn panicked() -> Fault {
-    Fault::new(FailureKind::Internal, "the library panicked, or its link came to its end, before the outcome was known")
-}
-
 /// A link's part of the inbox; when the link is gone, by a panic too, what it received is worth nothing.
 struct Post {
     number: u64,
@@ -189,7 +63,8 @@ struct Held {
     locked_until: SystemTime,
 }
 
-struct Link {
+/// A link: what its task owns.
+pub(super) struct Link {
     target: Arc<Target>,
     client: Client,
     receiver: ServiceBusReceiver,
@@ -204,6 +79,31 @@ struct Link {
 }
 
 impl Link {
+    /// Starts a link on the thread.
+    pub(super) fn start(
+        spawner: &Spawner,
+        target: Arc<Target>,
+        client: Client,
+        receiver: ServiceBusReceiver,
+        inbox: Arc<Inbox>,
+    ) -> ReceivingLink {
+        let (handle, orders, state) = ReceivingLink::new();
+        let number = NEXT_LINK.fetch_add(1, Ordering::Relaxed);
+        let link = Link {
+            target,
+            client,
+            receiver,
+            held: HashMap::new(),
+            post: Post { number, inbox },
+            state,
+            started: Instant::now(),
+            idle_since: None,
+            one_may_come: false,
+        };
+        spawner.spawn(link.live(orders));
+        handle
+    }
+
     async fn live(mut self, mut commands: mpsc::Receiver<Command>) {
         let (end, closing) = match self.serve(&mut commands).await {
             Ok(closing) => (None, closing),
@@ -307,21 +207,35 @@ impl Link {
         match command {
             Command::Settle { lock_token, settlement, reply } => {
                 let result = self.settle(lock_token, settlement).await;
-                answer(reply, result)
+                self.answer(reply, result)
             }
             Command::Renew { lock_token, reply } => {
                 let result = self.renew(lock_token).await;
-                answer(reply, result)
+                self.answer(reply, result)
             }
             Command::Peek { from, most, reply } => {
                 let result = self.peek(from, most).await;
-                answer(reply, Some(result))
+                self.answer(reply, Some(result))
             }
             Command::Close { reply } => {
                 drop(reply);
                 Ok(())
             }
         }
+    }
+
+    /// Hands an answer to its caller. A fault that ends the link is also the result, so that it does; it is marked as
+    /// ended before the caller hears of it and comes again.
+    fn answer<T>(&self, reply: Reply<T>, result: Option<Result<T, Fault>>) -> Result<(), Fault> {
+        let end = match &result {
+            Some(Err(fault)) if fault.ends_link => Err(fault.clone()),
+            _ => Ok(()),
+        };
+        if let Err(fault) = &end {
+            self.state.send_replace(State::Ended(Some(fault.clone())));
+        }
+        let _ = reply.send(result); // a caller that is gone does not want it
+        end
     }
 
     /// Settles, and finds out whether the broker did so too. `None`: not held here.
@@ -416,14 +330,4 @@ impl Link {
             }
         }
     }
-}
-
-/// Hands an answer to its caller. A fault that ends the link is also the result, so that it does.
-fn answer<T>(reply: Reply<T>, result: Option<Result<T, Fault>>) -> Result<(), Fault> {
-    let end = match &result {
-        Some(Err(fault)) if fault.ends_link => Err(fault.clone()),
-        _ => Ok(()),
-    };
-    let _ = reply.send(result); // a caller that is gone does not want it
-    end
 }

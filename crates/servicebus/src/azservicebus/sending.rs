@@ -99,6 +99,9 @@ async fn serve(
                 let sending = Box::pin(sender.send_messages(messages));
                 let result = probed_call("send", SEND_TIMEOUT, sending, target.probe_sending(&mut client)).await;
                 let ends_link = result.as_ref().is_err_and(|fault| fault.ends_link);
+                if ends_link {
+                    commands.close(); // before the caller hears of it and comes again
+                }
                 let _ = reply.send(result); // a caller that is gone does not want it
                 if ends_link {
                     break;
