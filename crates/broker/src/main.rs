@@ -4,9 +4,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// The command line.
+/// A small local Service Bus: AMQP 1.0 and the HTTP administration API on one port
+///
+/// Official SDKs reach it with the connection string that it prints, as one line of JSON with its addresses, on stdout
+/// once it serves. It keeps everything in memory.
 #[derive(Parser)]
-#[command(name = "broker", version, about, long_about)]
+#[command(name = "broker", version)]
 struct Cli {
     #[command(flatten)]
     args: broker::Args,

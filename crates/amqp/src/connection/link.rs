@@ -91,7 +91,8 @@ impl Connection {
             role,
             source: None,
             target: None,
-            ..Attach::sender(state.name.clone(), String::new(), String::new())
+            // The name has served: a peer that never answers the detach must not make us keep it.
+            ..Attach::sender(std::mem::take(&mut state.name), String::new(), String::new())
         };
         state.state = LinkState::DetachSent;
         self.write_on(session, &Performative::Attach(Box::new((handle, reply))), &[]);
