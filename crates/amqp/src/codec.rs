@@ -7,7 +7,7 @@
 mod decode;
 mod encode;
 
-pub(crate) use decode::{Fields, Reader, kind};
+pub(crate) use decode::{Composite, Fields, Reader, kind};
 pub(crate) use encode::{ListWriter, put_map, put_value};
 
 /// How deep values may be nested.

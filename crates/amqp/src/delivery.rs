@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use crate::codec::{DecodeError, Fields, ListWriter, Reader, put_value};
+use crate::codec::{Composite, DecodeError, Fields, ListWriter, kind, put_value};
 use crate::value::{Map, Symbol, Value};
 
 const ERROR: u8 = 0x1d;
@@ -47,12 +47,11 @@ impl AmqpError {
         })
     }
 
-    /// Reads an error from a field that holds one or null.
-    pub(crate) fn from_value(value: &Value) -> Result<Self, DecodeError> {
-        with_described(value, "an error", |code, fields| match code {
-            ERROR => Some(Self::decode_fields(fields)),
-            _ => None,
-        })
+    /// Reads a field that holds an error or null.
+    pub(crate) fn from_field(fields: &mut Fields<'_>) -> Result<Option<Self>, DecodeError> {
+        let error =
+            fields.composite("an error", |code, fields| (code == ERROR).then(|| Self::decode_fields(fields)))?;
+        known("an error", error)
     }
 }
 
@@ -110,24 +109,23 @@ impl DeliveryState {
         }
     }
 
-    pub(crate) fn from_value(value: Value) -> Result<Self, DecodeError> {
-        let known = with_described(&value, "a delivery state", |code, fields| {
+    /// Reads a field that holds a state or null.
+    pub(crate) fn from_field(fields: &mut Fields<'_>) -> Result<Option<Self>, DecodeError> {
+        let state = fields.composite("a delivery state", |code, fields| {
             Some(match code {
                 ACCEPTED => Ok(Self::Accepted),
-                REJECTED => fields
-                    .any()
-                    .and_then(|error| error.as_ref().map(AmqpError::from_value).transpose())
-                    .map(Self::Rejected),
+                REJECTED => AmqpError::from_field(fields).map(Self::Rejected),
                 RELEASED => Ok(Self::Released),
                 MODIFIED => modified(fields),
                 RECEIVED => received(fields),
                 _ => return None,
             })
-        });
-        match known {
-            Err(DecodeError::Unexpected { .. }) if matches!(value, Value::Described(_)) => Ok(Self::Other(value)),
-            known => known,
-        }
+        })?;
+        Ok(match state {
+            Composite::Null => None,
+            Composite::Known(state) => Some(state),
+            Composite::Other(value) => Some(Self::Other(value)),
+        })
     }
 }
 
@@ -146,29 +144,19 @@ fn received(fields: &mut Fields<'_>) -> Result<DeliveryState, DecodeError> {
     })
 }
 
-/// Reads a described list out of a value that has been decoded already. `read` gives `None` for a code it does not know.
-fn with_described<T>(
-    value: &Value,
-    expected: &'static str,
-    read: impl FnOnce(u8, &mut Fields<'_>) -> Option<Result<T, DecodeError>>,
-) -> Result<T, DecodeError> {
-    // States and errors are small and rare beside transfers, so they go through bytes once more rather than having a
-    // second way of reading fields.
-    let mut bytes = BytesMut::new();
-    put_value(&mut bytes, value);
-    let bytes = bytes.freeze();
-    let mut reader = Reader::shared(&bytes);
-    let code = reader.descriptor(expected)?;
-    let mut fields = reader.list()?;
-    u8::try_from(code)
-        .ok()
-        .and_then(|code| read(code, &mut fields))
-        .unwrap_or_else(|| Err(DecodeError::Unexpected { expected, found: format!("descriptor {code:#x}") }))
+/// Takes no other type than the one expected.
+pub(crate) fn known<T>(expected: &'static str, composite: Composite<T>) -> Result<Option<T>, DecodeError> {
+    match composite {
+        Composite::Null => Ok(None),
+        Composite::Known(value) => Ok(Some(value)),
+        Composite::Other(value) => Err(DecodeError::Unexpected { expected, found: kind(&value).to_owned() }),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::Reader;
 
     #[test]
     fn states_survive_the_wire() {
@@ -187,9 +175,12 @@ mod tests {
             DeliveryState::Other(Value::described(0x34, Value::List(vec![Value::Null]))),
         ] {
             let mut bytes = BytesMut::new();
-            state.encode(&mut bytes);
-            let (value, taken) = Value::decode(&bytes).unwrap();
-            assert_eq!((DeliveryState::from_value(value), taken), (Ok(state), bytes.len()));
+            ListWriter::new(&mut bytes, 0x15).with(|out| state.encode(out)).field(7u32).finish();
+            let mut reader = Reader::new(&bytes);
+            reader.descriptor("a list").unwrap();
+            let mut fields = reader.list().unwrap();
+            assert_eq!(DeliveryState::from_field(&mut fields), Ok(Some(state)));
+            assert_eq!(fields.u32("behind it"), Ok(Some(7)));
         }
     }
 

@@ -231,15 +231,15 @@ impl Performative {
                 first: mandatory(fields.u32("disposition.first")?, "disposition.first")?,
                 last: fields.u32("disposition.last")?,
                 settled: fields.boolean("disposition.settled")?.unwrap_or(false),
-                state: fields.any()?.map(DeliveryState::from_value).transpose()?,
+                state: DeliveryState::from_field(fields)?,
             }),
             DETACH => Self::Detach(Detach {
                 handle: mandatory(fields.u32("detach.handle")?, "detach.handle")?,
                 closed: fields.boolean("detach.closed")?.unwrap_or(false),
-                error: decode_error(fields)?,
+                error: AmqpError::from_field(fields)?,
             }),
-            END => Self::End(decode_error(fields)?),
-            CLOSE => Self::Close(decode_error(fields)?),
+            END => Self::End(AmqpError::from_field(fields)?),
+            CLOSE => Self::Close(AmqpError::from_field(fields)?),
             _ => {
                 return Err(DecodeError::Unexpected {
                     expected: "a performative",
@@ -316,10 +316,6 @@ fn mandatory<T>(field: Option<T>, name: &'static str) -> Result<T, DecodeError> 
     field.ok_or(DecodeError::Missing(name))
 }
 
-fn decode_error(fields: &mut Fields<'_>) -> Result<Option<AmqpError>, DecodeError> {
-    fields.any()?.as_ref().map(AmqpError::from_value).transpose()
-}
-
 fn encode_error(error: Option<&AmqpError>, out: &mut BytesMut) {
     match error {
         Some(error) => error.encode(out),
@@ -361,8 +357,8 @@ fn decode_attach(fields: &mut Fields<'_>) -> Result<(u32, Attach), DecodeError> 
     let role = mandatory(fields.boolean("attach.role")?, "attach.role").map(Role::from_wire)?;
     let snd_settle_mode = fields.u8("attach.snd-settle-mode")?;
     let rcv_settle_mode = fields.u8("attach.rcv-settle-mode")?;
-    let source = decode_source(fields.any()?.as_ref())?;
-    let (target, coordinator) = decode_target(fields.any()?.as_ref())?;
+    let source = decode_source(fields)?;
+    let (target, coordinator) = decode_target(fields)?;
     for _ in ["unsettled", "incomplete-unsettled"] {
         fields.any()?;
     }

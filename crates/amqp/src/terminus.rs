@@ -2,12 +2,13 @@
 
 use bytes::BytesMut;
 
-use crate::codec::{DecodeError, Fields, ListWriter, Reader, put_value};
+use crate::codec::{DecodeError, Fields, ListWriter};
+use crate::delivery::known;
 use crate::value::{Map, Value};
 
-const SOURCE: u64 = 0x28;
-const TARGET: u64 = 0x29;
-const COORDINATOR: u64 = 0x30;
+const SOURCE: u8 = 0x28;
+const TARGET: u8 = 0x29;
+const COORDINATOR: u8 = 0x30;
 
 /// Where messages of a link come from.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -38,7 +39,7 @@ pub struct Source {
 
 impl Source {
     pub(crate) fn encode(&self, out: &mut BytesMut) {
-        ListWriter::new(out, SOURCE as u8)
+        ListWriter::new(out, SOURCE)
             .optional_text(self.address.as_deref())
             .field(self.durable)
             .symbol(self.expiry_policy.as_deref())
@@ -91,7 +92,7 @@ pub struct Target {
 
 impl Target {
     pub(crate) fn encode(&self, out: &mut BytesMut) {
-        ListWriter::new(out, TARGET as u8)
+        ListWriter::new(out, TARGET)
             .optional_text(self.address.as_deref())
             .field(self.durable)
             .symbol(self.expiry_policy.as_deref())
@@ -117,34 +118,25 @@ impl Target {
 
 /// Writes a transaction coordinator without capabilities (part 4, section 4.5.1).
 pub(crate) fn encode_coordinator(out: &mut BytesMut) {
-    ListWriter::new(out, COORDINATOR as u8).field(Value::Null).finish();
+    ListWriter::new(out, COORDINATOR).field(Value::Null).finish();
 }
 
 /// Reads the source field of an attach.
-pub(crate) fn decode_source(value: Option<&Value>) -> Result<Option<Source>, DecodeError> {
-    value.map(|value| read(value, "a source", SOURCE, Source::decode)).transpose()
+pub(crate) fn decode_source(fields: &mut Fields<'_>) -> Result<Option<Source>, DecodeError> {
+    let source = fields.composite("a source", |code, fields| (code == SOURCE).then(|| Source::decode(fields)))?;
+    known("a source", source)
 }
 
 /// Reads the target field of an attach: a node, or a transaction coordinator (`true`).
-pub(crate) fn decode_target(value: Option<&Value>) -> Result<(Option<Target>, bool), DecodeError> {
-    match value {
-        None => Ok((None, false)),
-        Some(Value::Described(described)) if described.descriptor == Value::Ulong(COORDINATOR) => Ok((None, true)),
-        Some(value) => read(value, "a target", TARGET, Target::decode).map(|target| (Some(target), false)),
-    }
-}
-
-fn read<T>(
-    value: &Value,
-    expected: &'static str,
-    code: u64,
-    decode: impl FnOnce(&mut Fields<'_>) -> Result<T, DecodeError>,
-) -> Result<T, DecodeError> {
-    let mut bytes = BytesMut::new();
-    put_value(&mut bytes, value);
-    let mut reader = Reader::new(&bytes);
-    match reader.descriptor(expected)? {
-        found if found == code => decode(&mut reader.list()?),
-        found => Err(DecodeError::Unexpected { expected, found: format!("descriptor {found:#x}") }),
-    }
+pub(crate) fn decode_target(fields: &mut Fields<'_>) -> Result<(Option<Target>, bool), DecodeError> {
+    let target = fields.composite("a target", |code, fields| match code {
+        TARGET => Some(Target::decode(fields).map(Some)),
+        COORDINATOR => Some(Ok(None)),
+        _ => None,
+    })?;
+    Ok(match known("a target", target)? {
+        None => (None, false),
+        Some(Some(target)) => (Some(target), false),
+        Some(None) => (None, true),
+    })
 }

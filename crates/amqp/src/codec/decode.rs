@@ -276,6 +276,14 @@ fn deeper(depth: u32) -> Result<u32, DecodeError> {
     if depth >= MAX_DEPTH { Err(DecodeError::TooDeep) } else { Ok(depth + 1) }
 }
 
+/// What a described list within a list turned out to be.
+pub(crate) enum Composite<T> {
+    Null,
+    Known(T),
+    /// A descriptor that `read` does not know; the whole value.
+    Other(Value),
+}
+
 /// The fields of a performative or another fixed list. Fields that the peer left off at the end read as null, and
 /// fields beyond those we know are passed over: both are how AMQP types grow (part 1, section 1.4).
 pub(crate) struct Fields<'a> {
@@ -283,7 +291,7 @@ pub(crate) struct Fields<'a> {
     count: usize,
 }
 
-impl Fields<'_> {
+impl<'a> Fields<'a> {
     pub(crate) fn value(&mut self) -> Result<Value, DecodeError> {
         match self.count.checked_sub(1) {
             None => Ok(Value::Null),
@@ -356,6 +364,30 @@ impl Fields<'_> {
 
     pub(crate) fn timestamp(&mut self, name: &'static str) -> Result<Option<i64>, DecodeError> {
         self.get(name, |value| value.as_timestamp())
+    }
+
+    /// A described list, read field by field. `read` gives `None` for a descriptor that it does not know.
+    pub(crate) fn composite<T>(
+        &mut self,
+        expected: &'static str,
+        read: impl FnOnce(u8, &mut Fields<'a>) -> Option<Result<T, DecodeError>>,
+    ) -> Result<Composite<T>, DecodeError> {
+        let Some(left) = self.count.checked_sub(1) else { return Ok(Composite::Null) };
+        let before = self.reader.bytes;
+        if before.first() == Some(&0x40) {
+            self.value()?;
+            return Ok(Composite::Null);
+        }
+        let code = self.reader.descriptor(expected)?;
+        if let Ok(code) = u8::try_from(code)
+            && matches!(self.reader.bytes.first(), Some(0x45 | 0xc0 | 0xd0))
+            && let Some(known) = read(code, &mut self.reader.list()?)
+        {
+            self.count = left;
+            return known.map(Composite::Known);
+        }
+        self.reader.bytes = before;
+        self.value().map(Composite::Other)
     }
 
     /// Any value but null.
