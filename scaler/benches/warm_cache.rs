@@ -159,7 +159,7 @@ async fn start_scaler(shutdown: CancellationToken) -> anyhow::Result<SocketAddr>
     let config = Config::parse("cacheTtlSeconds: 300").map_err(anyhow::Error::msg)?;
     let parts = Parts {
         source: Arc::new(Full),
-        allowed: AllowedEndpoints::default(),
+        allowed: AllowedEndpoints::default().and_loopback(true),
         config: ConfigHandle::new(config),
         timings: Timings::default(),
     };

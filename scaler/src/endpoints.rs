@@ -1,8 +1,9 @@
 //! Where credentials may be sent: every host comes from a caller's connection string, so each is checked against what
 //! the operator of this scaler allows before a connection is opened. Default deny.
 //!
-//! Pure. Azure's own name spaces are always allowed, over TLS only; a loopback address is allowed in emulator mode
-//! (plain HTTP); anything else must be listed with `--allow-endpoint HOST:PORT`.
+//! Pure. Azure's own name spaces are always allowed, over TLS only. A loopback address is allowed in emulator mode (plain
+//! HTTP) where everybody who can call the scaler is on this host too; otherwise a caller could make it send requests to
+//! whatever listens beside it. Anything else must be listed with `--allow-endpoint HOST:PORT`.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -62,8 +63,8 @@ pub struct Destination<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "endpoint {endpoint} is not allowed: a credential goes only to NAMESPACE.{suffix} and its sovereign siblings over \
-     TLS, to a loopback address with UseDevelopmentEmulator=true, or to what the scaler lists with \
-     --allow-endpoint {endpoint}",
+     TLS, to a loopback address with UseDevelopmentEmulator=true if the scaler itself listens on loopback, or to what \
+     the scaler lists with --allow-endpoint {endpoint}",
     suffix = AZURE_SUFFIXES[0]
 )]
 pub struct EndpointRefused {
@@ -75,18 +76,26 @@ pub struct EndpointRefused {
 #[derive(Clone, Debug, Default)]
 pub struct AllowedEndpoints {
     extra: BTreeSet<HostPort>,
+    loopback: bool,
 }
 
 impl AllowedEndpoints {
-    /// The defaults and these.
+    /// Azure and these.
     pub fn with(extra: impl IntoIterator<Item = HostPort>) -> Self {
-        Self { extra: extra.into_iter().collect() }
+        Self { extra: extra.into_iter().collect(), loopback: false }
+    }
+
+    /// Also loopback addresses in emulator mode, if `allowed`.
+    #[must_use]
+    pub fn and_loopback(self, allowed: bool) -> Self {
+        Self { loopback: allowed, ..self }
     }
 
     /// Whether a credential may go there.
     pub fn check(&self, destination: Destination<'_>) -> Result<(), EndpointRefused> {
         let endpoint = HostPort { host: normal_host(destination.host), port: destination.port };
-        let allowed = if destination.plain { is_loopback(&endpoint.host) } else { is_azure(&endpoint) };
+        let allowed =
+            if destination.plain { self.loopback && is_loopback(&endpoint.host) } else { is_azure(&endpoint) };
         if allowed || self.extra.contains(&endpoint) {
             Ok(())
         } else {
@@ -123,6 +132,7 @@ mod tests {
 
     fn verdict(host: &str, port: u16, plain: bool) -> bool {
         let allowed = AllowedEndpoints::with(["broker.tools.svc:5672".parse().expect("a valid endpoint")]);
+        let allowed = allowed.and_loopback(true);
         allowed.check(Destination { host, port, plain }).is_ok()
     }
 
@@ -155,6 +165,14 @@ mod tests {
         assert!(verdict("BROKER.tools.svc", 5672, false));
         assert!(!verdict("broker.tools.svc", 5673, true));
         assert!(!verdict("169.254.169.254", 80, true));
+    }
+
+    #[test]
+    fn loopback_is_refused_where_strangers_can_call() {
+        let destination = Destination { host: "127.0.0.1", port: 5672, plain: true };
+        assert!(AllowedEndpoints::default().check(destination).is_err());
+        let listed = AllowedEndpoints::with(["127.0.0.1:5672".parse().expect("a valid endpoint")]);
+        assert_eq!(listed.check(destination), Ok(()));
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub async fn run(args: ExplainArgs, shutdown: CancellationToken) -> anyhow::Resu
     };
     let config = ConfigHandle::new(config.as_deref().map(Config::read).transpose()?.unwrap_or_default());
     let readings = Readings::new(Arc::new(AdministrationSource::new()), Timings::default().refresh_deadline);
-    let decisions = Decisions::new(readings, config, AllowedEndpoints::with(allow_endpoint));
+    let decisions = Decisions::new(readings, config, AllowedEndpoints::with(allow_endpoint).and_loopback(true));
     let mut explanations = Vec::new();
     for mut external in triggers {
         if let Some(text) = &connection {

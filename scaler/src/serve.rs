@@ -47,7 +47,8 @@ pub struct ServeArgs {
     /// Config file (YAML): cache bounds and policy profiles; followed while running
     #[arg(long, env = "SCALER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Endpoint that credentials may be sent to besides Azure and loopback emulators; repeatable, or comma-separated
+    /// Endpoint that credentials may be sent to besides Azure (and, if --listen is a loopback address, emulators on
+    /// loopback); repeatable, or comma-separated
     #[arg(long, env = "SCALER_ALLOW_ENDPOINTS", value_delimiter = ',', value_name = "HOST:PORT")]
     pub allow_endpoint: Vec<HostPort>,
     /// File to write the ready line to, once it serves
@@ -104,7 +105,8 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
     let config = ConfigHandle::new(config_file.as_deref().map(Config::read).transpose()?.unwrap_or_default());
     let parts = Parts {
         source: Arc::new(AdministrationSource::new()),
-        allowed: AllowedEndpoints::with(allow_endpoint),
+        // Who listens for other hosts may be called by strangers, who have no business with this host's other ports.
+        allowed: AllowedEndpoints::with(allow_endpoint).and_loopback(listen.ip().is_loopback()),
         config: config.clone(),
         timings,
     };

@@ -104,7 +104,7 @@ impl Scaler {
         let reads = Arc::new(AtomicUsize::new(0));
         let parts = Parts {
             source: Arc::new(Counted { source: AdministrationSource::new(), reads: Arc::clone(&reads) }),
-            allowed: AllowedEndpoints::default(),
+            allowed: AllowedEndpoints::default().and_loopback(true),
             config: config.clone(),
             timings,
         };
