@@ -126,14 +126,20 @@ pub(crate) fn expected_ids(ids: std::ops::Range<usize>) -> BTreeSet<String> {
     ids.map(|id| format!("m-{id}")).collect()
 }
 
-/// Completes, trying again as a worker does while errors are transient. A lost lock is the end of it, too: the message
-/// was completed by a try whose answer was lost, or comes again.
+/// Completes, trying again as a worker does while errors are transient.
 pub(crate) async fn complete_stubbornly(client: &dyn QueueClient, message: &ReceivedMessage) {
-    while let Err(error) = client.settle(message.lock_token, Settlement::Complete).await {
-        if error.kind == servicebus::FailureKind::LockLost {
-            return;
-        }
-        assert!(error.is_transient(), "{error:?}");
+    until_ok(|| complete_once(client, message)).await;
+}
+
+/// Completes. A lost lock is the end of it, too: the message was completed by a try whose answer was lost, or comes
+/// again. Which of the two, only the queue's counts tell.
+pub(crate) async fn complete_once(
+    client: &dyn QueueClient,
+    message: &ReceivedMessage,
+) -> Result<(), servicebus::ClientError> {
+    match client.settle(message.lock_token, Settlement::Complete).await {
+        Err(error) if error.kind == servicebus::FailureKind::LockLost => Ok(()),
+        answered => answered,
     }
 }
 
