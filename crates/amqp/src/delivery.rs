@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use crate::codec::{Composite, DecodeError, Fields, ListWriter, kind, put_value};
+use crate::codec::{Composite, DecodeError, Fields, ListWriter, put_value};
 use crate::value::{Map, Symbol, Value};
 
 const ERROR: u8 = 0x1d;
@@ -51,7 +51,7 @@ impl AmqpError {
     pub(crate) fn from_field(fields: &mut Fields<'_>) -> Result<Option<Self>, DecodeError> {
         let error =
             fields.composite("an error", |code, fields| (code == ERROR).then(|| Self::decode_fields(fields)))?;
-        known("an error", error)
+        error.known("an error")
     }
 }
 
@@ -142,15 +142,6 @@ fn received(fields: &mut Fields<'_>) -> Result<DeliveryState, DecodeError> {
         section_number: fields.u32("received.section-number")?.unwrap_or(0),
         section_offset: fields.u64("received.section-offset")?.unwrap_or(0),
     })
-}
-
-/// Takes no other type than the one expected.
-pub(crate) fn known<T>(expected: &'static str, composite: Composite<T>) -> Result<Option<T>, DecodeError> {
-    match composite {
-        Composite::Null => Ok(None),
-        Composite::Known(value) => Ok(Some(value)),
-        Composite::Other(value) => Err(DecodeError::Unexpected { expected, found: kind(&value).to_owned() }),
-    }
 }
 
 #[cfg(test)]

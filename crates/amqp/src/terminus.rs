@@ -3,7 +3,6 @@
 use bytes::BytesMut;
 
 use crate::codec::{DecodeError, Fields, ListWriter};
-use crate::delivery::known;
 use crate::value::{Map, Value};
 
 const SOURCE: u8 = 0x28;
@@ -124,7 +123,7 @@ pub(crate) fn encode_coordinator(out: &mut BytesMut) {
 /// Reads the source field of an attach.
 pub(crate) fn decode_source(fields: &mut Fields<'_>) -> Result<Option<Source>, DecodeError> {
     let source = fields.composite("a source", |code, fields| (code == SOURCE).then(|| Source::decode(fields)))?;
-    known("a source", source)
+    source.known("a source")
 }
 
 /// Reads the target field of an attach: a node, or a transaction coordinator (`true`).
@@ -134,7 +133,7 @@ pub(crate) fn decode_target(fields: &mut Fields<'_>) -> Result<(Option<Target>, 
         COORDINATOR => Some(Ok(None)),
         _ => None,
     })?;
-    Ok(match known("a target", target)? {
+    Ok(match target.known("a target")? {
         None => (None, false),
         Some(Some(target)) => (Some(target), false),
         Some(None) => (None, true),

@@ -284,6 +284,17 @@ pub(crate) enum Composite<T> {
     Other(Value),
 }
 
+impl<T> Composite<T> {
+    /// Takes no other type than the one expected.
+    pub(crate) fn known(self, expected: &'static str) -> Result<Option<T>, DecodeError> {
+        match self {
+            Self::Null => Ok(None),
+            Self::Known(value) => Ok(Some(value)),
+            Self::Other(value) => Err(DecodeError::Unexpected { expected, found: kind(&value).to_owned() }),
+        }
+    }
+}
+
 /// The fields of a performative or another fixed list. Fields that the peer left off at the end read as null, and
 /// fields beyond those we know are passed over: both are how AMQP types grow (part 1, section 1.4).
 pub(crate) struct Fields<'a> {

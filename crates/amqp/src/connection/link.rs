@@ -180,7 +180,7 @@ impl Connection {
         state.delivery_count = state.delivery_count.wrapping_add(state.credit);
         state.credit = 0;
         state.draining = false;
-        self.write_link_flow(link, true, false);
+        self.write_link_flow(link, true);
         Ok(())
     }
 
@@ -189,7 +189,7 @@ impl Connection {
         let state = self.links.get_mut(&link).filter(|state| state.state == LinkState::Attached).ok_or(Gone)?;
         state.credit = credit;
         state.draining = false;
-        self.write_link_flow(link, false, false);
+        self.write_link_flow(link, false);
         Ok(())
     }
 
@@ -198,7 +198,7 @@ impl Connection {
     pub fn drain(&mut self, link: LinkId) -> Result<(), Gone> {
         let state = self.links.get_mut(&link).filter(|state| state.state == LinkState::Attached).ok_or(Gone)?;
         state.draining = true;
-        self.write_link_flow(link, true, false);
+        self.write_link_flow(link, true);
         Ok(())
     }
 
@@ -308,7 +308,7 @@ impl Connection {
             self.event(event);
         }
         if flow.echo && attached {
-            self.write_link_flow(link, false, false);
+            self.write_link_flow(link, false);
         }
     }
 
@@ -443,7 +443,7 @@ impl Connection {
         self.event(Event::Detached { link, closed: detach.closed, error: detach.error });
     }
 
-    pub(super) fn write_link_flow(&mut self, link: LinkId, drain: bool, echo: bool) {
+    pub(super) fn write_link_flow(&mut self, link: LinkId, drain: bool) {
         let Some(state) = self.links.get(&link) else { return };
         let Some(session) = self.sessions.get(&state.session) else { return };
         let flow = Flow {
@@ -451,7 +451,6 @@ impl Connection {
             delivery_count: Some(state.delivery_count),
             link_credit: Some(state.credit),
             drain,
-            echo,
             ..session.flow()
         };
         let session_id = state.session;

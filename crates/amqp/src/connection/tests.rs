@@ -230,7 +230,7 @@ fn a_restated_flow_neither_adds_nor_takes_credit() {
     pair.run();
     pair.server.send(theirs, outgoing(1, "x")).unwrap();
     // Restated before the delivery has arrived: two more may come, not three.
-    pair.client.write_link_flow(ours, false, false);
+    pair.client.write_link_flow(ours, false);
     pair.run();
     assert_eq!((pair.server.sendable(theirs), pair.client.credit(ours)), (2, 2));
 }
