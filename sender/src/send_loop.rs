@@ -6,9 +6,9 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use servicebus::{Batch, ClientError, OutgoingMessage, QueueClient};
+use servicebus::{Backoff, Batch, ClientError, OutgoingMessage, QueueClient};
 use tokio_util::sync::CancellationToken;
-use workload::{Backoff, Ledger, LedgerError, body};
+use workload::{Ledger, LedgerError, body};
 
 use crate::{Progress, pace};
 

@@ -4,9 +4,8 @@ use std::panic::AssertUnwindSafe;
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
-use servicebus::{FailureKind, QueueClient, ReceivedMessage, Settlement};
+use servicebus::{Backoff, FailureKind, QueueClient, ReceivedMessage, Settlement};
 use tokio_util::sync::CancellationToken;
-use workload::Backoff;
 
 use crate::renewal::keep_locked;
 use crate::{Handler, Outcome};

@@ -6,11 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use servicebus::{ClientError, QueueClient, ReceivedMessage};
+use servicebus::{Backoff, ClientError, QueueClient, ReceivedMessage};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use workload::Backoff;
 
 use crate::delivery::{End, handle_and_settle};
 use crate::{Figures, Handler};

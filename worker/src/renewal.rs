@@ -2,8 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use servicebus::{FailureKind, QueueClient, ReceivedMessage};
-use workload::Backoff;
+use servicebus::{Backoff, FailureKind, QueueClient, ReceivedMessage};
 
 /// Not more often than this, whatever the clocks say: with a clock ahead of the broker's every lock looks run out.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);

@@ -8,6 +8,7 @@ mod adapter;
 mod administration;
 #[cfg(feature = "azservicebus")]
 mod azservicebus;
+mod backoff;
 mod batch;
 mod client;
 mod connection_string;
@@ -20,6 +21,7 @@ pub use administration::{
     AdministrationClient, AdministrationError, AdministrationOptions, NewQueue, QueueCounts, QueueDescription,
     QueuePages, QueueStatus,
 };
+pub use backoff::Backoff;
 pub use batch::Batch;
 pub use client::{
     ClientError, FailureKind, LockToken, OutgoingMessage, PeekedMessage, QueueClient, ReceivedMessage, Settlement,

@@ -17,7 +17,6 @@ use crate::{
     ReceivedMessage, Settlement, sas,
 };
 
-mod backoff;
 mod call;
 mod claims;
 mod conversation;

@@ -10,16 +10,17 @@ use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
-use uuid::Uuid;
 
 use super::Settings;
-use super::backoff::Backoff;
 use super::call::{CallId, Command, Reply};
 use super::conversation::{Conversation, Lent, Work};
 use super::dial::Stream;
 use super::failure::Failure;
-use crate::FailureKind;
+use crate::{Backoff, FailureKind};
 
+const FIRST_DIAL_PAUSE: Duration = Duration::from_millis(50);
+/// Short enough that a call made right after the peer came back succeeds within two seconds of that.
+const LONGEST_DIAL_PAUSE: Duration = Duration::from_millis(1500);
 /// Commands taken in one go, so that their frames leave in one write.
 const COMMANDS_AT_ONCE: usize = 1_024;
 const READ_BUFFER_BYTES: usize = 64 << 10;
@@ -46,7 +47,7 @@ impl Owner {
             settings,
             commands,
             work: Work::default(),
-            backoff: Backoff::default(),
+            backoff: Backoff::new(FIRST_DIAL_PAUSE, LONGEST_DIAL_PAUSE),
             dial_after: None,
             closing: false,
             closers: Vec::new(),
@@ -218,7 +219,7 @@ impl Owner {
         self.work.calls.fail_all(failure, everybody);
         self.work.inbox.fail_waiters(failure, everybody);
         if everybody {
-            let wait = self.backoff.next(Uuid::new_v4().as_u128() as u64);
+            let wait = self.backoff.after_failure(rand::random());
             self.dial_after = Some(Instant::now() + wait);
         } else {
             self.dial_after = None;

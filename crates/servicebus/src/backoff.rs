@@ -1,4 +1,5 @@
-//! How long to wait before the next try: doubling, bounded, with jitter. Pure: chance comes in as an argument.
+//! How long to wait before the next try, of a dial here or of a call in worker and sender: doubling, bounded, with
+//! jitter. Pure: chance comes in as an argument.
 
 use std::time::Duration;
 
@@ -57,6 +58,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn pauses_grow_and_stay_bounded(chances in proptest::collection::vec(0.0..=1.0, 1..40)) {
+            let mut backoff = Backoff::new(FIRST, MOST);
+            for (index, chance) in chances.iter().enumerate() {
+                let pause = backoff.after_failure(*chance);
+                let whole = FIRST.saturating_mul(1 << index.min(10)).min(MOST);
+                prop_assert!(pause >= whole / 2 && pause <= whole, "{pause:?} after {index} failures");
+            }
+            backoff.reset();
+            prop_assert!(backoff.after_failure(0.999) <= FIRST);
+        }
+
         #[test]
         fn a_pause_is_never_less_than_half_the_first_nor_more_than_the_most(
             failures in 0_usize..200, chance in any::<f64>(), first in 1_u64..10_000, most in 0_u64..100_000,
