@@ -19,10 +19,12 @@ use externalscaler::{
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, try_join_all};
 use futures_util::stream::{BoxStream, Empty};
+use scaler::access::Access;
 use scaler::config::{Config, ConfigHandle};
 use scaler::endpoints::AllowedEndpoints;
+use scaler::entity::{Entity, Listing};
 use scaler::serve::{Parts, Timings, serve};
-use scaler::source::{Observed, Query, ReadFailure, Source};
+use scaler::source::{Observed, Page, ReadFailure, Source};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
@@ -150,7 +152,11 @@ async fn connect(address: SocketAddr) -> anyhow::Result<ExternalScalerClient<Cha
 async fn start_scaler(shutdown: CancellationToken) -> anyhow::Result<SocketAddr> {
     struct Full;
     impl Source for Full {
-        fn read<'a>(&'a self, _: &'a Query) -> BoxFuture<'a, Result<Observed, ReadFailure>> {
+        fn page<'a>(&'a self, _: &'a Access, _: &'a Listing, _: usize) -> BoxFuture<'a, Result<Page, ReadFailure>> {
+            std::future::ready(Ok(Page { entities: Vec::new(), has_more: false })).boxed()
+        }
+
+        fn read<'a>(&'a self, _: &'a Access, _: &'a Entity) -> BoxFuture<'a, Result<Observed, ReadFailure>> {
             let counts = scaling::Counts { active: 1_000, ..scaling::Counts::default() };
             let observed = Observed { counts, status: scaling::EntityStatus::Active, requires_session: false };
             std::future::ready(Ok(observed)).boxed()

@@ -12,8 +12,10 @@ use moka::future::Cache;
 use scaling::{Counts, EntityStatus};
 use servicebus::{AdministrationClient, AdministrationError, QueueDescription, QueueStatus};
 
-use crate::keyed_hash::{Digest, KeyedHash};
-use crate::source::{Observed, Query, ReadFailure, Source};
+use crate::access::Access;
+use crate::entity::{Entity, Listing};
+use crate::keyed_hash::Digest;
+use crate::source::{Observed, Page, ReadFailure, Source};
 
 /// Most clients kept at a time, and for how long without use.
 const MAX_CLIENTS: u64 = 1_000;
@@ -22,21 +24,27 @@ const FORGET_AFTER: Duration = Duration::from_mins(10);
 /// Reads queues through the administration API.
 pub struct AdministrationSource {
     clients: Cache<Digest, AdministrationClient>,
-    keys: KeyedHash,
 }
 
 impl AdministrationSource {
     /// Without any client yet.
     pub fn new() -> Self {
         let clients = Cache::builder().max_capacity(MAX_CLIENTS).time_to_idle(FORGET_AFTER).build();
-        Self { clients, keys: KeyedHash::random() }
+        Self { clients }
     }
 
-    async fn observe(&self, query: &Query) -> Result<Observed, ReadFailure> {
-        let key = self.keys.of_connection(&query.connection, "");
-        let connect = async { AdministrationClient::new(&query.connection) };
-        let client = self.clients.try_get_with(key, connect).await.map_err(|error| failure(&error))?;
-        client.queue(&query.queue).await.map(|queue| observed(&queue)).map_err(|error| failure(&error))
+    async fn client(&self, access: &Access) -> Result<AdministrationClient, ReadFailure> {
+        let connect = async { AdministrationClient::new(access.connection()) };
+        self.clients.try_get_with(access.digest(), connect).await.map_err(|error| failure(&error))
+    }
+
+    async fn observe(&self, access: &Access, entity: &Entity) -> Result<Observed, ReadFailure> {
+        let client = self.client(access).await?;
+        match entity {
+            Entity::Queue(name) => client.queue(name).await.map(|queue| observed(&queue)),
+            Entity::Subscription { .. } => return Err(ReadFailure::Unreachable("not supported yet".to_owned())),
+        }
+        .map_err(|error| failure(&error))
     }
 }
 
@@ -47,8 +55,12 @@ impl Default for AdministrationSource {
 }
 
 impl Source for AdministrationSource {
-    fn read<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Observed, ReadFailure>> {
-        self.observe(query).boxed()
+    fn read<'a>(&'a self, access: &'a Access, entity: &'a Entity) -> BoxFuture<'a, Result<Observed, ReadFailure>> {
+        self.observe(access, entity).boxed()
+    }
+
+    fn page<'a>(&'a self, _: &'a Access, _: &'a Listing, _: usize) -> BoxFuture<'a, Result<Page, ReadFailure>> {
+        async { Err(ReadFailure::Unreachable("not supported yet".to_owned())) }.boxed()
     }
 }
 

@@ -12,11 +12,12 @@ use moka::policy::EvictionPolicy;
 use scaling::{Decision, Policy};
 
 use crate::config::{Config, ConfigHandle};
-use crate::endpoints::{AllowedEndpoints, Destination, EndpointRefused};
+use crate::connections::{AccessRefused, Connections};
+use crate::entity::Target;
 use crate::keyed_hash::{Digest, KeyedHash};
 use crate::readings::{Readings, Seen};
 use crate::source::{Query, ReadFailure};
-use crate::trigger::{ConnectionProblem, PolicyChoice, Trigger, TriggerError};
+use crate::trigger::{PolicyChoice, Trigger, TriggerError};
 
 /// `IsActive` follows `GetMetrics` within milliseconds; a later one is a call of its own.
 const PAIR_WINDOW: Duration = Duration::from_secs(1);
@@ -38,12 +39,9 @@ pub enum Refusal {
     /// The metadata cannot be right.
     #[error(transparent)]
     Trigger(#[from] TriggerError),
-    /// There is no connection string.
+    /// There is no credential that may be used there.
     #[error(transparent)]
-    Connection(#[from] ConnectionProblem),
-    /// The credential may not be sent there.
-    #[error(transparent)]
-    Endpoint(#[from] EndpointRefused),
+    Access(#[from] AccessRefused),
     /// The profile is not in the config file.
     #[error("metadata policyProfile: {profile:?} is not in the scaler's config file; known there: {known}")]
     UnknownProfile {
@@ -61,8 +59,13 @@ pub enum Refusal {
         own: String,
     },
     /// Service Bus could not be read, and no reading young enough is left.
-    #[error("failed to read the queue: {0}")]
-    Read(Arc<ReadFailure>),
+    #[error("failed to read the {target}: {failure}")]
+    Read {
+        /// What was to be read.
+        target: Target,
+        /// Why it was not.
+        failure: Arc<ReadFailure>,
+    },
     /// The cap on push streams is reached.
     #[error("all {0} push streams of this scaler are taken")]
     TooManyStreams(usize),
@@ -78,6 +81,11 @@ fn known_profiles(config: &Config) -> String {
     config.profiles.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
+/// The refusal that a failed read becomes.
+pub(crate) fn unreadable(trigger: &Trigger, failure: Arc<ReadFailure>) -> Refusal {
+    Refusal::Read { target: trigger.target.clone(), failure }
+}
+
 /// moka's default may refuse a newcomer; what was told last is what must be remembered.
 fn remembering<V: Clone + Send + Sync + 'static>() -> CacheBuilder<Digest, V, Cache<Digest, V>> {
     Cache::builder().max_capacity(MAX_REMEMBERED).eviction_policy(EvictionPolicy::lru())
@@ -88,7 +96,7 @@ fn remembering<V: Clone + Send + Sync + 'static>() -> CacheBuilder<Digest, V, Ca
 pub struct Decisions {
     readings: Readings,
     config: ConfigHandle,
-    allowed: Arc<AllowedEndpoints>,
+    connections: Connections,
     keys: KeyedHash,
     /// Decisions told by `GetMetrics` and not yet by `IsActive`.
     pairs: Cache<Digest, Judged>,
@@ -96,12 +104,12 @@ pub struct Decisions {
 }
 
 impl Decisions {
-    /// Decides on these readings, with the profiles of this configuration, for queues on these endpoints.
-    pub fn new(readings: Readings, config: ConfigHandle, allowed: AllowedEndpoints) -> Self {
+    /// Decides on these readings, with the profiles of this configuration, by these connections.
+    pub fn new(readings: Readings, config: ConfigHandle, connections: Connections) -> Self {
         Self {
             readings,
             config,
-            allowed: Arc::new(allowed),
+            connections,
             keys: KeyedHash::random(),
             pairs: remembering().time_to_live(PAIR_WINDOW).build(),
             warned: remembering().build(),
@@ -111,7 +119,7 @@ impl Decisions {
     /// The decision for `GetMetrics`, kept for the `IsActive` that follows.
     pub async fn for_metrics(&self, scaled_object: &ScaledObjectRef, trigger: &Trigger) -> Result<Judged, Refusal> {
         let pair = self.digest(scaled_object);
-        match self.judge(trigger).await {
+        match self.judge(&scaled_object.namespace, trigger).await {
             Ok(judged) => {
                 self.pairs.insert(pair, judged.clone()).await;
                 Ok(judged)
@@ -127,17 +135,17 @@ impl Decisions {
     pub async fn for_activity(&self, scaled_object: &ScaledObjectRef, trigger: &Trigger) -> Result<Judged, Refusal> {
         match self.pairs.remove(&self.digest(scaled_object)).await {
             Some(judged) => Ok(judged),
-            None => self.judge(trigger).await,
+            None => self.judge(&scaled_object.namespace, trigger).await,
         }
     }
 
-    /// Reads and decides.
-    pub async fn judge(&self, trigger: &Trigger) -> Result<Judged, Refusal> {
-        let query = self.query(trigger)?;
+    /// Reads and decides, for a trigger in this Kubernetes namespace.
+    pub async fn judge(&self, namespace: &str, trigger: &Trigger) -> Result<Judged, Refusal> {
+        let query = self.query(namespace, trigger)?;
         // Before the read: a profile that is not there needs no reading, and must not cost one.
         self.policy(trigger)?;
         let freshness = self.config.snapshot().freshness;
-        let seen = self.readings.newest(&query, freshness).await.map_err(Refusal::Read)?;
+        let seen = self.readings.newest(&query, freshness).await.map_err(|failure| unreadable(trigger, failure))?;
         self.decide(trigger, seen)
     }
 
@@ -145,7 +153,7 @@ impl Decisions {
     pub fn decide(&self, trigger: &Trigger, seen: Seen) -> Result<Judged, Refusal> {
         let decision = self.policy(trigger)?.decide(&seen.window(), self.readings.now());
         tracing::debug!(
-            queue = trigger.queue,
+            target = %trigger.target,
             replicas = decision.replicas,
             active = decision.active,
             why = decision.why,
@@ -173,15 +181,10 @@ impl Decisions {
             .map_err(|error| Refusal::Trigger(TriggerError::Policy(error)))
     }
 
-    /// What to read for this trigger, its endpoint checked.
-    pub fn query(&self, trigger: &Trigger) -> Result<Query, Refusal> {
-        let connection = trigger.connection()?;
-        self.allowed.check(Destination {
-            host: connection.host(),
-            port: connection.administration_port(),
-            plain: connection.is_development_emulator(),
-        })?;
-        Ok(Query { connection: connection.clone(), queue: trigger.queue.clone() })
+    /// What to read for this trigger of a `ScaledObject` in this Kubernetes namespace, its access checked.
+    pub fn query(&self, namespace: &str, trigger: &Trigger) -> Result<Query, Refusal> {
+        let access = self.connections.resolve(namespace, trigger)?;
+        Ok(Query { access, target: trigger.target.clone() })
     }
 
     /// Warns about ignored metadata keys, once for each `ScaledObject` and its metadata.

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::administration::AdministrationSource;
 use crate::config::{Config, ConfigHandle};
+use crate::connections::Connections;
 use crate::decisions::{Decisions, Judged};
 use crate::endpoints::{AllowedEndpoints, HostPort};
 use crate::readings::Readings;
@@ -81,7 +82,8 @@ pub async fn run(args: ExplainArgs, shutdown: CancellationToken) -> anyhow::Resu
     };
     let config = ConfigHandle::new(config.as_deref().map(Config::read).transpose()?.unwrap_or_default());
     let readings = Readings::new(Arc::new(AdministrationSource::new()), Timings::default().refresh_deadline);
-    let decisions = Decisions::new(readings, config, AllowedEndpoints::with(allow_endpoint).and_loopback(true));
+    let decisions =
+        Decisions::new(readings, config, Connections::new(AllowedEndpoints::with(allow_endpoint).and_loopback(true)));
     let mut explanations = Vec::new();
     for mut external in triggers {
         if let Some(text) = &connection {
@@ -96,7 +98,7 @@ pub async fn run(args: ExplainArgs, shutdown: CancellationToken) -> anyhow::Resu
                      {DEFAULT_VARIABLE}), or give --connection-string-file"
                 );
             }
-            let judged = decisions.judge(&trigger).await?;
+            let judged = decisions.judge(&external.namespace, &trigger).await?;
             anyhow::Ok(Explanation { external, trigger, judged })
         };
         let explanation = tokio::select! {
@@ -179,7 +181,7 @@ impl Explanation {
             "namespace": external.namespace,
             "name": external.name,
             "triggerIndex": external.index,
-            "queue": trigger.queue,
+            "target": trigger.target.to_string(),
             "host": trigger.connection().ok().map(servicebus::ConnectionString::host),
             "reading": {
                 "active": counts.active,
@@ -217,7 +219,7 @@ impl Explanation {
             writeln!(text, "{name:<10} {value}").expect("writing to a String does not fail");
         };
         line("trigger", place(external));
-        line("queue", format!("{} on {host}", trigger.queue));
+        line("target", format!("{} on {host}", trigger.target));
         line(
             "reading",
             format!(

@@ -12,10 +12,13 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
+pub mod access;
 pub mod administration;
 pub mod config;
+pub mod connections;
 pub mod decisions;
 pub mod endpoints;
+pub mod entity;
 pub mod explain;
 mod incoming;
 pub mod keyed_hash;

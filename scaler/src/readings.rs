@@ -12,7 +12,8 @@ use moka::policy::EvictionPolicy;
 use scaling::{Moment, Reading, Window};
 use tokio::time::Instant;
 
-use crate::keyed_hash::{Digest, KeyedHash};
+use crate::entity::Target;
+use crate::keyed_hash::Digest;
 use crate::source::{Observed, Query, ReadFailure, Source};
 
 /// Most queues (with credential) remembered at a time; the least recently used are forgotten first.
@@ -33,6 +34,13 @@ pub struct Freshness {
     pub cache_ttl: Duration,
     /// When a refresh fails, the last reading is good for this long.
     pub max_staleness: Duration,
+}
+
+/// Under what a reading is kept: the access, which stands for namespace and credential, and the entity in one spelling.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    access: Digest,
+    target: Target,
 }
 
 /// What the cache answers: the newest reading with those before it.
@@ -62,8 +70,7 @@ impl Seen {
 #[derive(Clone)]
 pub struct Readings {
     source: Arc<dyn Source>,
-    cache: Cache<Digest, Arc<Record>>,
-    keys: KeyedHash,
+    cache: Cache<Key, Arc<Record>>,
     refresh_deadline: Duration,
     origin: Instant,
 }
@@ -88,7 +95,7 @@ impl Readings {
             // moka's default may refuse a newcomer; a reading that is not kept would be read again by the next call.
             .eviction_policy(EvictionPolicy::lru())
             .build();
-        Self { source, cache, keys: KeyedHash::random(), refresh_deadline, origin: Instant::now() }
+        Self { source, cache, refresh_deadline, origin: Instant::now() }
     }
 
     /// Now, on the clock that readings are stamped with.
@@ -96,10 +103,13 @@ impl Readings {
         Moment(self.origin.elapsed())
     }
 
-    /// The key under which this queue is cached: the queue and the credential it is read with, neither readable in it.
-    pub fn key(&self, query: &Query) -> Digest {
-        // Entity names are matched without regard to case by the service.
-        self.keys.of_connection(&query.connection, &query.queue.to_ascii_lowercase())
+    /// The key under which this is cached.
+    pub fn key(&self, query: &Query) -> Key {
+        let target = match &query.target {
+            Target::Entity(entity) => Target::Entity(entity.folded()),
+            matching @ Target::Matching(_) => matching.clone(),
+        };
+        Key { access: query.access.digest(), target }
     }
 
     /// The newest reading, at most `freshness.cache_ttl` old; or, if it cannot be refreshed, at most
@@ -119,10 +129,17 @@ impl Readings {
         }
     }
 
-    async fn refreshed(self, key: Digest, query: Query, cache_ttl: Duration) -> Arc<Record> {
+    async fn read(&self, query: &Query) -> Result<Observed, ReadFailure> {
+        match &query.target {
+            Target::Entity(entity) => self.source.read(&query.access, entity).await,
+            Target::Matching(_) => Err(ReadFailure::Unreachable("patterns are not supported yet".to_owned())),
+        }
+    }
+
+    async fn refreshed(self, key: Key, query: Query, cache_ttl: Duration) -> Arc<Record> {
         let refresh = async {
             let previous = self.cache.get(&key).await;
-            let result = tokio::time::timeout(self.refresh_deadline, self.source.read(&query)).await;
+            let result = tokio::time::timeout(self.refresh_deadline, self.read(&query)).await;
             let result = result.unwrap_or_else(|_| {
                 Err(ReadFailure::Unreachable(format!(
                     "no answer from the namespace within {:.1} s",
@@ -134,7 +151,7 @@ impl Readings {
             Arc::new(record)
         };
         let is_due = |record: &Arc<Record>| record.is_due(self.now(), cache_ttl);
-        self.cache.entry(key).or_insert_with_if(refresh, is_due).await.into_value()
+        self.cache.entry_by_ref(&key).or_insert_with_if(refresh, is_due).await.into_value()
     }
 }
 
@@ -186,13 +203,13 @@ impl Record {
 /// One line when an old reading begins to stand in for a queue that cannot be read, and one when it can be read again,
 /// however often it is tried between. Where no reading stands in, the caller gets the problem.
 fn log_change(query: &Query, previous: Option<&Record>, record: &Record) {
-    let (queue, host) = (&query.queue, query.connection.host());
+    let (target, host) = (&query.target, query.access.host());
     let before = previous.and_then(|previous| previous.failure.as_deref());
     match (before, record.failure.as_deref()) {
         (None, Some(problem)) if !record.window.is_empty() => {
-            tracing::warn!(queue, host, %problem, "the queue cannot be read; the reading from before stands in");
+            tracing::warn!(%target, host, %problem, "it cannot be read; the reading from before stands in");
         }
-        (Some(_), None) => tracing::info!(queue, host, "the queue can be read again"),
+        (Some(_), None) => tracing::info!(%target, host, "it can be read again"),
         _ => {}
     }
 }

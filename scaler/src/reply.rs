@@ -9,6 +9,7 @@ use externalscaler::{
 use scaling::Decision;
 use tonic::{Code, Status};
 
+use crate::connections::AccessRefused;
 use crate::decisions::Refusal;
 use crate::source::ReadFailure;
 use crate::trigger::Trigger;
@@ -46,9 +47,11 @@ pub fn activity(decision: &Decision) -> IsActiveResponse {
 /// make the queue, `UNAUTHENTICATED` change the connection string, `UNAVAILABLE` wait.
 pub fn status(refusal: &Refusal) -> Status {
     let code = match refusal {
-        Refusal::Trigger(_) | Refusal::Connection(_) | Refusal::OtherMetric { .. } => Code::InvalidArgument,
-        Refusal::UnknownProfile { .. } | Refusal::Endpoint(_) => Code::FailedPrecondition,
-        Refusal::Read(failure) => match **failure {
+        Refusal::Trigger(_) | Refusal::OtherMetric { .. } | Refusal::Access(AccessRefused::Connection(_)) => {
+            Code::InvalidArgument
+        }
+        Refusal::UnknownProfile { .. } | Refusal::Access(AccessRefused::Endpoint(_)) => Code::FailedPrecondition,
+        Refusal::Read { failure, .. } => match **failure {
             ReadFailure::NotFound(_) => Code::NotFound,
             ReadFailure::Unauthorized(_) => Code::Unauthenticated,
             ReadFailure::Throttled { .. } | ReadFailure::Unreachable(_) => Code::Unavailable,
@@ -94,13 +97,14 @@ mod tests {
 
     #[test]
     fn every_refusal_has_the_code_that_the_reference_gives_it() {
-        let read = |failure| Refusal::Read(Arc::new(failure));
+        let target = trigger(5).target;
+        let read = |failure| Refusal::Read { target: target.clone(), failure: Arc::new(failure) };
         let throttled = ReadFailure::Throttled { what: "slow down".to_owned(), retry_after: None };
         let cases = [
             (Refusal::Trigger(TriggerError::PolicyAndProfile), Code::InvalidArgument),
-            (Refusal::Connection(ConnectionProblem::Unresolved), Code::InvalidArgument),
+            (Refusal::Access(ConnectionProblem::Unresolved.into()), Code::InvalidArgument),
             (Refusal::OtherMetric { asked: "a".to_owned(), own: "b".to_owned() }, Code::InvalidArgument),
-            (Refusal::Endpoint(EndpointRefused { endpoint: "h:1".to_owned() }), Code::FailedPrecondition),
+            (Refusal::Access(EndpointRefused { endpoint: "h:1".to_owned() }.into()), Code::FailedPrecondition),
             (Refusal::UnknownProfile { profile: "a".to_owned(), known: "b".to_owned() }, Code::FailedPrecondition),
             (read(ReadFailure::NotFound("gone".to_owned())), Code::NotFound),
             (read(ReadFailure::Unauthorized("no".to_owned())), Code::Unauthenticated),

@@ -21,6 +21,7 @@ use tonic_health::ServingStatus;
 
 use crate::administration::AdministrationSource;
 use crate::config::{Config, ConfigHandle, reload};
+use crate::connections::Connections;
 use crate::decisions::Decisions;
 use crate::endpoints::{AllowedEndpoints, HostPort};
 use crate::incoming;
@@ -127,7 +128,7 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
 pub async fn serve(listener: TcpListener, parts: Parts, shutdown: CancellationToken) -> anyhow::Result<()> {
     let Parts { source, allowed, config, timings } = parts;
     let readings = Readings::new(source, timings.refresh_deadline);
-    let decisions = Decisions::new(readings.clone(), config.clone(), allowed);
+    let decisions = Decisions::new(readings.clone(), config.clone(), Connections::new(allowed));
     let watchers = Watchers::new(readings, config, timings.watch_interval, shutdown.clone());
     let service = Service::new(decisions, watchers, timings.call_deadline, timings.heartbeat, shutdown.clone());
     let contract = ExternalScalerServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES);

@@ -110,7 +110,7 @@ impl ExternalScaler for Service {
         let scaled_object = request.into_inner();
         let opened = async {
             let trigger = self.parse(&scaled_object).await?;
-            let query = self.decisions.query(&trigger)?;
+            let query = self.decisions.query(&scaled_object.namespace, &trigger)?;
             // Refuses now what would stay unknown for as long as the configuration stays as it is.
             self.decisions.policy(&trigger)?;
             let activity = Activity {

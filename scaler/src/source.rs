@@ -1,4 +1,5 @@
-//! The boundary to Service Bus: read one queue once. The trait is what `readings` needs; `administration` implements it.
+//! The boundary to Service Bus: read one entity, or one page of a listing, once. The trait is what `readings` needs;
+//! `administration` implements it. Each call is one management operation and costs ten credits.
 //!
 //! Failures are sorted here by what a scaler can do about them. Their texts name no secret.
 
@@ -6,18 +7,20 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use scaling::{Counts, EntityStatus};
-use servicebus::ConnectionString;
+
+use crate::access::Access;
+use crate::entity::{Entity, Listing, Target};
 
 /// What to read, and with which credential.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Query {
     /// The namespace and the credential for it.
-    pub connection: ConnectionString,
-    /// The queue's name.
-    pub queue: String,
+    pub access: Access,
+    /// What to read there.
+    pub target: Target,
 }
 
-/// What one read of a queue says.
+/// What one read says of an entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observed {
     /// The message counts.
@@ -31,7 +34,7 @@ pub struct Observed {
 /// A read failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadFailure {
-    /// The namespace answered that there is no such queue. Final: no older reading may stand in for it.
+    /// The namespace answered that there is no such entity. Final: no older reading may stand in for it.
     #[error("{0}")]
     NotFound(String),
     /// The namespace refused the credential.
@@ -50,8 +53,25 @@ pub enum ReadFailure {
     Unreachable(String),
 }
 
-/// Reads queues. Calls may run side by side; the caller sets the deadline.
+/// One page of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The entities on it, by the names the service writes, in the service's order.
+    pub entities: Vec<(String, Observed)>,
+    /// Whether there may be more after it.
+    pub has_more: bool,
+}
+
+/// Reads entities. Calls may run side by side; the caller sets the deadline.
 pub trait Source: Send + Sync + 'static {
-    /// Reads one queue, now.
-    fn read<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Observed, ReadFailure>>;
+    /// Reads one entity, now.
+    fn read<'a>(&'a self, access: &'a Access, entity: &'a Entity) -> BoxFuture<'a, Result<Observed, ReadFailure>>;
+
+    /// Reads one page of a listing, now: at most 100 entities after the first `skip`.
+    fn page<'a>(
+        &'a self,
+        access: &'a Access,
+        listing: &'a Listing,
+        skip: usize,
+    ) -> BoxFuture<'a, Result<Page, ReadFailure>>;
 }

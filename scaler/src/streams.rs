@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::decisions::{Decisions, Refusal};
+use crate::decisions::{Decisions, Refusal, unreadable};
 use crate::reply;
 use crate::source::Query;
 use crate::trigger::Trigger;
@@ -87,7 +87,8 @@ impl Activity {
 }
 
 fn activity(decisions: &Decisions, trigger: &Trigger, latest: Latest) -> Option<Result<bool, Refusal>> {
-    let judged = latest?.map_err(Refusal::Read).and_then(|seen| decisions.decide(trigger, seen));
+    let judged =
+        latest?.map_err(|failure| unreadable(trigger, failure)).and_then(|seen| decisions.decide(trigger, seen));
     Some(judged.map(|judged| judged.decision.active))
 }
 

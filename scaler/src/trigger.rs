@@ -11,6 +11,8 @@ use std::str::FromStr;
 use scaling::{Base, Key, PolicyError, Settings};
 use servicebus::{ConnectionString, ConnectionStringError};
 
+use crate::entity::{Entity, Target};
+
 const QUEUE_NAME: Key = Key {
     name: "queueName",
     doc: "the queue",
@@ -72,8 +74,8 @@ const MAX_SHOWN: usize = 64;
 /// A trigger whose metadata is sound.
 #[derive(Clone, Debug)]
 pub struct Trigger {
-    /// The queue.
-    pub queue: String,
+    /// What it counts.
+    pub target: Target,
     /// Messages per replica, which is also the target that the HPA gets, and the count above which it is active.
     pub base: Base,
     /// How to decide.
@@ -187,7 +189,7 @@ impl Trigger {
         let mut ignored: Vec<String> = metadata.keys().filter(|key| !is_known(key)).cloned().collect();
         ignored.sort_unstable();
         Ok(Self {
-            queue: queue_name(value(QUEUE_NAME.name))?,
+            target: Target::Entity(Entity::Queue(queue_name(value(QUEUE_NAME.name))?)),
             base,
             policy,
             ignored,
@@ -208,7 +210,11 @@ impl Trigger {
             letter @ ('a'..='z' | '0'..='9' | '-' | '_') => letter,
             _ => '-',
         };
-        format!("azure-servicebus-{}", self.queue.chars().map(allowed).collect::<String>())
+        let name = match &self.target {
+            Target::Entity(entity) => entity.name(),
+            Target::Matching(matching) => matching.pattern.text(),
+        };
+        format!("azure-servicebus-{}", name.chars().map(allowed).collect::<String>())
     }
 }
 

@@ -12,8 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::config::ConfigHandle;
-use crate::keyed_hash::Digest;
-use crate::readings::{Freshness, Readings, Seen};
+use crate::readings::{Freshness, Key, Readings, Seen};
 use crate::source::{Query, ReadFailure};
 
 /// The newest outcome of a poller; `None` until its first read has ended.
@@ -28,7 +27,7 @@ struct Inner {
     config: ConfigHandle,
     interval: Duration,
     shutdown: CancellationToken,
-    pollers: Mutex<HashMap<Digest, watch::Sender<Latest>>>,
+    pollers: Mutex<HashMap<Key, watch::Sender<Latest>>>,
 }
 
 impl Watchers {
@@ -45,8 +44,8 @@ impl Watchers {
             return poller.subscribe();
         }
         let (sender, receiver) = watch::channel(None);
-        pollers.insert(key, sender.clone());
-        let span = tracing::info_span!("watcher", queue = query.queue, host = query.connection.host());
+        pollers.insert(key.clone(), sender.clone());
+        let span = tracing::info_span!("watcher", target = %query.target, host = query.access.host());
         tokio::spawn(poll(Arc::clone(&self.0), key, query, sender).instrument(span));
         receiver
     }
@@ -57,7 +56,7 @@ impl Watchers {
     }
 }
 
-async fn poll(watchers: Arc<Inner>, key: Digest, query: Query, sender: watch::Sender<Latest>) {
+async fn poll(watchers: Arc<Inner>, key: Key, query: Query, sender: watch::Sender<Latest>) {
     tracing::debug!("the first push stream opened; looking every {:?}", watchers.interval);
     loop {
         let freshness = Freshness {

@@ -22,7 +22,10 @@ fn with(pairs: &[(&str, &str)]) -> Result<Trigger, TriggerError> {
 #[test]
 fn the_least_that_works_has_the_built_in_triggers_defaults() {
     let trigger = with(&[("scalerAddress", "scaler:6000")]).expect("sound metadata");
-    assert_eq!((trigger.queue.as_str(), trigger.base), ("orders", Base::default()));
+    assert_eq!(
+        (trigger.target.clone(), trigger.base),
+        (Target::Entity(Entity::Queue("orders".to_owned())), Base::default())
+    );
     let default = PolicyChoice::Inline { policy: "messageCount".to_owned(), settings: Settings::new() };
     assert_eq!(trigger.policy, default);
     assert_eq!(trigger.ignored, Vec::<String>::new());

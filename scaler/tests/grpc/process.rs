@@ -166,8 +166,8 @@ async fn explain_says_what_keda_would_get_and_why() {
     let all: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let one = &all[0];
     assert_eq!(
-        (&one["namespace"], &one["name"], &one["queue"]),
-        (&"demo".into(), &"receiver".into(), &"orders".into())
+        (&one["namespace"], &one["name"], &one["target"]),
+        (&"demo".into(), &"receiver".into(), &"queue orders".into())
     );
     assert_eq!((&one["reading"]["active"], &one["targetSize"]), (&12.into(), &4.into()));
     assert_eq!((&one["metricValue"], &one["isActive"]), (&24.0.into(), &true.into()));

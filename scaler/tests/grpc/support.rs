@@ -10,13 +10,14 @@ use broker::{Broker, Options, QueueOptions};
 use bytes::Bytes;
 use externalscaler::external_scaler_client::ExternalScalerClient;
 use externalscaler::{GetMetricsRequest, IsActiveResponse, MetricValue, ScaledObjectRef};
-use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use scaler::access::Access;
 use scaler::administration::AdministrationSource;
 use scaler::config::{Config, ConfigHandle};
 use scaler::endpoints::AllowedEndpoints;
+use scaler::entity::{Entity, Listing};
 use scaler::serve::{Parts, Timings, serve};
-use scaler::source::{Observed, Query, ReadFailure, Source};
+use scaler::source::{Observed, Page, ReadFailure, Source};
 use servicebus::{Adapter, ConnectionString, OutgoingMessage};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -77,9 +78,19 @@ struct Counted {
 }
 
 impl Source for Counted {
-    fn read<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Observed, ReadFailure>> {
+    fn read<'a>(&'a self, access: &'a Access, entity: &'a Entity) -> BoxFuture<'a, Result<Observed, ReadFailure>> {
         self.reads.fetch_add(1, Ordering::SeqCst);
-        self.source.read(query).boxed()
+        self.source.read(access, entity)
+    }
+
+    fn page<'a>(
+        &'a self,
+        access: &'a Access,
+        listing: &'a Listing,
+        skip: usize,
+    ) -> BoxFuture<'a, Result<Page, ReadFailure>> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        self.source.page(access, listing, skip)
     }
 }
 

@@ -1,0 +1,208 @@
+//! What a trigger can count: one queue or subscription, or all whose names match a pattern, taken together.
+//!
+//! Plain data. Metadata becomes this in [`crate::trigger`]; [`crate::readings`] reads it.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use regex::{Regex, RegexBuilder};
+
+/// The longest pattern, in bytes. Names have at most 260 characters.
+pub const MAX_PATTERN_BYTES: usize = 256;
+/// The most memory that one compiled pattern may take, in bytes.
+const MAX_COMPILED_BYTES: usize = 256 * 1024;
+
+/// A queue or a subscription.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Entity {
+    /// A queue, by its path in the namespace.
+    Queue(String),
+    /// A subscription of a topic.
+    Subscription {
+        /// The topic's path in the namespace.
+        topic: String,
+        /// The subscription's own name.
+        subscription: String,
+    },
+}
+
+impl Entity {
+    /// The listing in which it stands.
+    pub fn listing(&self) -> Listing {
+        match self {
+            Self::Queue(_) => Listing::Queues,
+            Self::Subscription { topic, .. } => Listing::Subscriptions { topic: topic.clone() },
+        }
+    }
+
+    /// Its name as a listing gives it: of a subscription without the topic.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Queue(name) => name,
+            Self::Subscription { subscription, .. } => subscription,
+        }
+    }
+
+    /// The same in the one spelling that caches use: the service does not tell letter cases of names apart.
+    #[must_use]
+    pub fn folded(&self) -> Self {
+        match self {
+            Self::Queue(name) => Self::Queue(name.to_ascii_lowercase()),
+            Self::Subscription { topic, subscription } => Self::Subscription {
+                topic: topic.to_ascii_lowercase(),
+                subscription: subscription.to_ascii_lowercase(),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Entity {
+    /// As people say it: `queue orders`, `subscription orders/billing`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Queue(name) => write!(formatter, "queue {name}"),
+            Self::Subscription { topic, subscription } => write!(formatter, "subscription {topic}/{subscription}"),
+        }
+    }
+}
+
+/// What the namespace can list, in pages: all its queues, or all subscriptions of one topic.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Listing {
+    /// All queues.
+    Queues,
+    /// All subscriptions of a topic.
+    Subscriptions {
+        /// The topic's path in the namespace.
+        topic: String,
+    },
+}
+
+impl Listing {
+    /// The same in the one spelling that caches use.
+    #[must_use]
+    pub fn folded(&self) -> Self {
+        match self {
+            Self::Queues => Self::Queues,
+            Self::Subscriptions { topic } => Self::Subscriptions { topic: topic.to_ascii_lowercase() },
+        }
+    }
+
+    /// The entity of that name in it.
+    pub fn entity(&self, name: &str) -> Entity {
+        match self {
+            Self::Queues => Entity::Queue(name.to_owned()),
+            Self::Subscriptions { topic } => {
+                Entity::Subscription { topic: topic.clone(), subscription: name.to_owned() }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Listing {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Queues => formatter.write_str("queues"),
+            Self::Subscriptions { topic } => write!(formatter, "subscriptions of topic {topic}"),
+        }
+    }
+}
+
+/// How the counts of several entities become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Operation {
+    /// All together.
+    #[default]
+    Sum,
+    /// The largest.
+    Max,
+    /// The mean, rounded down, as the built-in trigger divides.
+    Average,
+}
+
+/// A pattern that a whole name must match. Equal when its text is.
+#[derive(Clone)]
+pub struct NamePattern {
+    text: Arc<str>,
+    compiled: Regex,
+}
+
+impl NamePattern {
+    /// Compiles a pattern, within limits of length and memory. The error says what is wrong, in one line.
+    pub fn new(text: &str) -> Result<Self, String> {
+        if text.len() > MAX_PATTERN_BYTES {
+            return Err(format!("it has {} bytes, more than {MAX_PATTERN_BYTES}", text.len()));
+        }
+        let build = |pattern: &str| {
+            let mut builder = RegexBuilder::new(pattern);
+            builder.size_limit(MAX_COMPILED_BYTES).dfa_size_limit(MAX_COMPILED_BYTES).nest_limit(32).build()
+        };
+        let in_one_line = |error: regex::Error| error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        // On its own first: `a)(b` must not become sound by what is put around it.
+        build(text).map_err(in_one_line)?;
+        let compiled = build(&format!("^(?:{text})$")).map_err(in_one_line)?;
+        Ok(Self { text: text.into(), compiled })
+    }
+
+    /// As written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether the whole name matches.
+    pub fn matches(&self, name: &str) -> bool {
+        self.compiled.is_match(name)
+    }
+}
+
+impl fmt::Debug for NamePattern {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text.fmt(formatter)
+    }
+}
+
+impl PartialEq for NamePattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for NamePattern {}
+
+impl Hash for NamePattern {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
+
+/// All entities of a listing whose names match, counted as one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Matching {
+    /// Where they stand.
+    pub listing: Listing,
+    /// Which of them.
+    pub pattern: NamePattern,
+    /// How their counts become one.
+    pub operation: Operation,
+}
+
+/// What a trigger counts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// One queue or subscription.
+    Entity(Entity),
+    /// Several, as one.
+    Matching(Matching),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Entity(entity) => entity.fmt(formatter),
+            Self::Matching(Matching { listing, pattern, .. }) => {
+                write!(formatter, "{listing} that match {:?}", pattern.text())
+            }
+        }
+    }
+}
