@@ -118,7 +118,7 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
         tokio::spawn(reload::follow(file, config, timings.config_interval, Some(hangup), shutdown.clone()));
     }
     tracing::info!(%address, "serving");
-    announce(&Ready { listen: vec![address], connection_string: None }, ready_file.as_deref())?;
+    announce(&Ready { listen: vec![address], ..Ready::default() }, ready_file.as_deref())?;
     serve(listener, parts, shutdown).await?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)

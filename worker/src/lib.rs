@@ -77,8 +77,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<Exit
         concurrency,
         "working"
     );
-    let announce =
-        || runtime::announce(&runtime::Ready { listen: Vec::new(), connection_string: None }, ready_file.as_deref());
+    let announce = || runtime::announce(&runtime::Ready::default(), ready_file.as_deref());
     let stopped = receive_and_settle(queue.client.clone(), handler, settings, shutdown, announce).await;
     let Figures { handled, abandoned, dead_lettered, lost_locks } = stopped.figures;
     tracing::info!(handled, abandoned, dead_lettered, lost_locks, "stopped");

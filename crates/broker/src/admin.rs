@@ -8,7 +8,6 @@ mod change;
 mod document;
 mod feed;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -16,15 +15,12 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HOST, IF_MATCH};
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
 use crate::address::{covers, names_subscription, scope_of};
+use crate::http::Caller;
 use crate::hub::{Hub, system_time};
 use crate::state::{Effect, EntityName, Event, QueueProperties, QueueSnapshot};
 use answer::{Answer, Failure};
@@ -35,7 +31,6 @@ use feed::{Page, QueueEntry, Scene};
 /// A description has about 3 KB; the longest allowed text in it, the user metadata, 1,024 characters.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
-const HEADER_DEADLINE: Duration = Duration::from_secs(30);
 const PAGE: usize = 100;
 const MAX_PAGE: usize = 1_000;
 const DEFAULT_API_VERSION: &str = "2021-05";
@@ -53,34 +48,8 @@ impl Admin {
         Self { hub, access, started: SystemTime::now() }
     }
 
-    /// Serves HTTP/1.1 on one connection until the client leaves or `stop`.
-    pub(crate) async fn serve<S>(self: Arc<Self>, stream: S, stop: CancellationToken)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + 'static,
-    {
-        let service = service_fn(move |request| {
-            let admin = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(admin.answer(request).await) }
-        });
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_DEADLINE)
-            .max_buf_size(64 * 1024)
-            .serve_connection(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
-        let served = tokio::select! {
-            served = connection.as_mut() => served,
-            () = stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = served {
-            tracing::debug!(%error, "an HTTP connection ended with an error");
-        }
-    }
-
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    /// Answers one request.
+    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let response = match self.handle(request).await {
             Ok(answer) => answer.into_response(),
@@ -269,7 +238,8 @@ impl Query {
 /// Scheme and authority as the client wrote them; they come back in ids and links.
 fn base_of(request: &Request<Incoming>) -> String {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-    format!("http://{host}")
+    let scheme = request.extensions().get::<Caller>().map_or("http", Caller::scheme);
+    format!("{scheme}://{host}")
 }
 
 async fn read_body(body: Incoming) -> Result<String, Failure> {

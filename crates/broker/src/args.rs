@@ -12,6 +12,7 @@ use runtime::LogArgs;
 use crate::access::SharedAccessKey;
 use crate::durations;
 use crate::options::{Options, QueueOptions};
+use crate::tls::{CertificateSource, TlsOptions};
 
 /// A small local Service Bus: AMQP 1.0 and the HTTP administration API on one port.
 ///
@@ -50,6 +51,22 @@ pub struct Args {
     /// Connections served at the same time; more are closed at once
     #[arg(long, value_name = "COUNT", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=65_535))]
     pub max_connections: u32,
+    /// Serve TLS too (AMQPS and HTTPS, on the same addresses) with the certificate in this PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_key", conflicts_with = "tls_generate")]
+    pub tls_certificate: Option<PathBuf>,
+    /// The certificate's private key, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub tls_key: Option<PathBuf>,
+    /// Serve TLS too with a certificate made at the start, valid for localhost, 127.0.0.1, ::1, the addresses listened
+    /// on and these names, separated by commas
+    #[arg(long, value_name = "NAME,…", num_args = 0.., value_delimiter = ',')]
+    pub tls_generate: Option<Vec<String>>,
+    /// Write the certificate that clients must trust to this PEM file, atomically, before the ready line
+    #[arg(long, value_name = "FILE", requires = "tls_generate")]
+    pub tls_ca_file: Option<PathBuf>,
+    /// Send clients away that do not speak TLS
+    #[arg(long)]
+    pub tls_only: bool,
     /// Logs.
     #[command(flatten)]
     pub log: LogArgs,
@@ -69,6 +86,11 @@ impl Args {
             accept_any_jwt,
             acknowledge_delay_ms,
             max_connections,
+            tls_certificate,
+            tls_key,
+            tls_generate,
+            tls_ca_file,
+            tls_only,
             log: _,
         } = self;
         let mut keys = Vec::new();
@@ -90,6 +112,15 @@ impl Args {
             }
             queues.push(options);
         }
+        let source = match (tls_certificate, tls_key, tls_generate) {
+            (Some(certificate), Some(key), _) => Some(CertificateSource::Files { certificate, key }),
+            (_, _, Some(names)) => Some(CertificateSource::Generated { names }),
+            _ => None,
+        };
+        if source.is_none() && tls_only {
+            bail!("--tls-only needs --tls-generate, or --tls-certificate and --tls-key");
+        }
+        let tls = source.map(|certificate| TlsOptions { certificate, authority_file: tls_ca_file, only: tls_only });
         let options = Options {
             listen,
             queues,
@@ -97,6 +128,7 @@ impl Args {
             accept_any_jwt,
             acknowledge_delay: Duration::from_millis(acknowledge_delay_ms),
             max_connections: max_connections as usize,
+            tls,
         };
         Ok((options, ready_file))
     }

@@ -1,7 +1,7 @@
 //! A small local Service Bus: AMQP 1.0 and the HTTP administration API on one port, everything in memory.
 //!
-//! The story: `server` accepts sockets and tells protocols apart (`sniff`); a `peer` speaks AMQP, `admin` speaks
-//! HTTP; both turn what clients want into events of the pure [`state`], which the `hub` owns. What is not supported is
+//! The story: `server` accepts sockets, tells protocols apart (`sniff`) and takes TLS off (`tls`); a `peer` speaks AMQP,
+//! `http` and `admin` speak HTTP; both turn what clients want into events of the pure [`state`], which the `hub` owns. What is not supported is
 //! refused in Service Bus's words; nothing is pretended.
 
 mod access;
@@ -10,17 +10,21 @@ mod admin;
 mod args;
 mod content;
 mod durations;
+mod http;
 mod hub;
 mod options;
 mod peer;
 mod server;
 mod sniff;
+mod socket;
 pub mod state;
+mod tls;
 
 pub use access::{EMULATOR_KEY, EMULATOR_KEY_NAME, KeyError, SharedAccessKey};
 pub use args::{Args, Secret};
 pub use options::{Options, QueueOptions};
 pub use server::{Broker, StartError};
+pub use tls::{CertificateSource, TlsError, TlsOptions};
 
 use std::process::ExitCode;
 
@@ -33,6 +37,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<Exit
     let ready = runtime::Ready {
         listen: broker.addresses().to_vec(),
         connection_string: Some(broker.connection_string().to_owned()),
+        tls_connection_string: broker.tls_connection_string().map(str::to_owned),
     };
     runtime::announce(&ready, ready_file.as_deref())?;
     shutdown.cancelled().await;

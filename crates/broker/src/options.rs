@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::access::SharedAccessKey;
+use crate::tls::TlsOptions;
 
 /// What a broker is started with. `Options::default()` listens on a free port of 127.0.0.1 and has no queues.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct Options {
     pub acknowledge_delay: Duration,
     /// Connections served at the same time, at least 1.
     pub max_connections: usize,
+    /// TLS on the same addresses; without it, clients that speak TLS are sent away.
+    pub tls: Option<TlsOptions>,
 }
 
 /// A queue that exists from the start.
@@ -49,6 +52,7 @@ impl Default for Options {
             accept_any_jwt: false,
             acknowledge_delay: Duration::ZERO,
             max_connections: 1_000,
+            tls: None,
         }
     }
 }

@@ -8,21 +8,24 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
-use tokio::io::AsyncReadExt as _;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::access::Access;
+use crate::access::{Access, SharedAccessKey};
 use crate::admin::Admin;
+use crate::http::{self, Caller};
 use crate::hub::Hub;
 use crate::options::{Options, QueueOptions};
 use crate::peer::{self, PeerSettings};
-use crate::sniff::{FIRST_BYTES_DEADLINE, Protocol, sniff};
+use crate::sniff::{FIRST_BYTES_DEADLINE, Protocol, Sniffed, sniff};
+use crate::socket::Socket;
 use crate::state::{Config, Effect, EntityName, Event, InvalidName, QueueProperties, Refusal, State};
+use crate::tls::{Tls, TlsError};
 
 /// How long connections may take to say good-bye at the end.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
@@ -47,6 +50,9 @@ pub enum StartError {
     /// No shared access key, so that nobody could sign.
     #[error("no shared access key is given")]
     NoKey,
+    /// TLS cannot be served.
+    #[error("cannot serve TLS")]
+    Tls(#[from] TlsError),
     /// A queue's name breaks the rules.
     #[error("cannot create queue {name:?}")]
     QueueName {
@@ -71,6 +77,8 @@ pub enum StartError {
 pub struct Broker {
     addresses: Vec<SocketAddr>,
     connection_string: String,
+    tls_connection_string: Option<String>,
+    certificate_authority_pem: Option<String>,
     tasks: TaskTracker,
     stop: DropGuard,
 }
@@ -78,7 +86,7 @@ pub struct Broker {
 impl Broker {
     /// Binds all addresses, creates the queues, and serves in tasks of the current runtime.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let Options { listen, queues, keys, accept_any_jwt, acknowledge_delay, max_connections } = options;
+        let Options { listen, queues, keys, accept_any_jwt, acknowledge_delay, max_connections, tls } = options;
         let key = keys.first().ok_or(StartError::NoKey)?.clone();
         let mut listeners = Vec::with_capacity(listen.len());
         for address in listen {
@@ -89,12 +97,13 @@ impl Broker {
         }
         let addresses: Vec<SocketAddr> = listeners.iter().map(|(_, bound)| *bound).collect();
         let first = *addresses.first().ok_or(StartError::NoAddress)?;
-        let connection_string = format!(
-            "Endpoint=sb://{};SharedAccessKeyName={};SharedAccessKey={};UseDevelopmentEmulator=true;",
-            reachable(first),
-            key.name,
-            key.secret()
-        );
+        let tls = tls.map(|options| Tls::new(&options, &addresses)).transpose()?;
+        let tls_connection_string = tls.as_ref().map(|tls| connection_string(&tls.endpoint(reachable(first)), &key));
+        let certificate_authority_pem = tls.as_ref().and_then(Tls::authority_pem).map(str::to_owned);
+        let connection_string = match &tls_connection_string {
+            Some(connection) if tls.as_ref().is_some_and(|tls| tls.only) => connection.clone(),
+            _ => format!("{}UseDevelopmentEmulator=true;", connection_string(&reachable(first).to_string(), &key)),
+        };
 
         let hub = Arc::new(Hub::new(State::new(Config::default(), random_seed())));
         for queue in queues {
@@ -105,6 +114,7 @@ impl Broker {
             admin: Arc::new(Admin::new(Arc::clone(&hub), Arc::clone(&access))),
             hub: Arc::clone(&hub),
             peers: Arc::new(PeerSettings { access, acknowledge_delay }),
+            tls,
             places: Arc::new(Semaphore::new(max_connections.clamp(1, Semaphore::MAX_PERMITS))),
         });
 
@@ -116,7 +126,8 @@ impl Broker {
             tasks.spawn(accepting.instrument(tracing::info_span!("listener", %address)));
             tracing::info!(%address, "listening for AMQP and HTTP");
         }
-        Ok(Self { addresses, connection_string, tasks, stop: stop.drop_guard() })
+        let stop = stop.drop_guard();
+        Ok(Self { addresses, connection_string, tls_connection_string, certificate_authority_pem, tasks, stop })
     }
 
     /// The addresses it listens on, with their real ports, in the order of the options.
@@ -124,9 +135,19 @@ impl Broker {
         &self.addresses
     }
 
-    /// Reaches the first address with the first key. Holds the key.
+    /// Reaches the first address with the first key: without TLS, unless only TLS is served. Holds the key.
     pub fn connection_string(&self) -> &str {
         &self.connection_string
+    }
+
+    /// Reaches the first address with the first key over TLS. Holds the key.
+    pub fn tls_connection_string(&self) -> Option<&str> {
+        self.tls_connection_string.as_deref()
+    }
+
+    /// The certificate that clients must trust, as PEM, where the broker generated its own.
+    pub fn certificate_authority_pem(&self) -> Option<&str> {
+        self.certificate_authority_pem.as_deref()
     }
 
     /// Stops accepting, closes every connection with `amqp:connection:forced`, and returns when all are gone (at most
@@ -153,6 +174,7 @@ struct Shared {
     hub: Arc<Hub>,
     admin: Arc<Admin>,
     peers: Arc<PeerSettings>,
+    tls: Option<Tls>,
     places: Arc<Semaphore>,
 }
 
@@ -176,40 +198,81 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: TaskTracker, 
         };
         let (shared, stop) = (Arc::clone(&shared), stop.clone());
         let serving = async move {
-            serve(stream, &shared, stop).await;
+            serve(Socket::new(stream), client, &shared, stop).await;
             drop(place);
         };
         tasks.spawn(serving.instrument(tracing::info_span!("connection", %client)));
     }
 }
 
-async fn serve(mut stream: TcpStream, shared: &Shared, stop: CancellationToken) {
-    let sniffed = tokio::select! {
-        sniffed = sniff(&mut stream, FIRST_BYTES_DEADLINE) => sniffed,
+async fn serve(mut socket: Socket, client: SocketAddr, shared: &Shared, stop: CancellationToken) {
+    socket.set_nodelay();
+    let Some(sniffed) = first_bytes(&mut socket, &stop).await else { return };
+    let socket = socket.rewound(sniffed.taken);
+    if sniffed.protocol != Protocol::Tls {
+        if shared.tls.as_ref().is_some_and(|tls| tls.only) {
+            tracing::warn!("a client does not speak TLS, and --tls-only is given");
+            return;
+        }
+        return serve_protocol(sniffed.protocol, socket.clone(), socket, client, false, shared, stop).await;
+    }
+    let Some(tls) = &shared.tls else {
+        tracing::warn!(
+            "a client speaks TLS, which is off: use UseDevelopmentEmulator=true or http://, or start the broker with --tls-generate"
+        );
+        return;
+    };
+    let handshake = tokio::select! {
+        handshake = tls.accept(socket) => handshake,
         () = stop.cancelled() => return,
     };
-    let sniffed = match sniffed {
-        Ok(sniffed) => sniffed,
+    let mut stream = match handshake {
+        Ok(stream) => stream,
         Err(error) => {
-            tracing::debug!(%error, "the client left or stayed silent before it said what it speaks");
+            tracing::info!(%error, "the TLS handshake failed; does the client trust the certificate?");
             return;
         }
     };
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY could not be set");
-    }
-    let (read, write) = stream.into_split();
+    let Some(sniffed) = first_bytes(&mut stream, &stop).await else { return };
+    let (read, write) = tokio::io::split(stream);
     let read = io::Cursor::new(sniffed.taken).chain(read);
-    match sniffed.protocol {
+    serve_protocol(sniffed.protocol, read, write, client, true, shared, stop).await;
+}
+
+/// What the client says first; nothing when it leaves or stays silent.
+async fn first_bytes(stream: &mut (impl AsyncRead + Unpin), stop: &CancellationToken) -> Option<Sniffed> {
+    let sniffed = tokio::select! {
+        sniffed = sniff(stream, FIRST_BYTES_DEADLINE) => sniffed,
+        () = stop.cancelled() => return None,
+    };
+    sniffed
+        .inspect_err(|error| tracing::debug!(%error, "the client left or stayed silent before it said what it speaks"))
+        .ok()
+}
+
+async fn serve_protocol(
+    protocol: Protocol,
+    read: impl AsyncRead + Unpin + 'static,
+    write: impl AsyncWrite + Unpin + 'static,
+    client: SocketAddr,
+    is_tls: bool,
+    shared: &Shared,
+    stop: CancellationToken,
+) {
+    match protocol {
         Protocol::Amqp => peer::serve(read, write, Arc::clone(&shared.hub), Arc::clone(&shared.peers), stop).await,
-        Protocol::Http => Arc::clone(&shared.admin).serve(tokio::io::join(read, write), stop).await,
-        Protocol::Tls => {
-            tracing::warn!(
-                "a client speaks TLS, which this broker does not serve yet; use UseDevelopmentEmulator=true or http://"
-            );
+        Protocol::Http => {
+            let caller = Caller { address: client, is_tls };
+            http::serve(tokio::io::join(read, write), caller, Arc::clone(&shared.admin), stop).await;
         }
+        Protocol::Tls => tracing::warn!("a client speaks TLS inside TLS"),
         Protocol::Unknown => tracing::warn!("a client speaks neither AMQP nor HTTP"),
     }
+}
+
+/// A connection string for TLS; more can be put behind it.
+fn connection_string(endpoint: &str, key: &SharedAccessKey) -> String {
+    format!("Endpoint=sb://{endpoint};SharedAccessKeyName={};SharedAccessKey={};", key.name, key.secret())
 }
 
 fn create_queue(hub: &Hub, options: QueueOptions) -> Result<(), StartError> {

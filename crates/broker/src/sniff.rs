@@ -1,7 +1,7 @@
 //! One port, several protocols: tells them apart by the first bytes a client sends.
 //!
 //! At most four bytes are taken from the socket and handed on with the answer. A client that says nothing in time is
-//! dropped. TLS and, on top of HTTP, WebSocket have their place here but are not served yet.
+//! dropped. Inside TLS it is asked once more.
 
 use std::io;
 use std::time::Duration;

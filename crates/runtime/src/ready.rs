@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 /// What a server says once it serves: one line of JSON on stdout and, if asked, the same in a file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ready {
     /// The addresses it listens on, with the real ports where port 0 was asked for.
@@ -16,6 +16,9 @@ pub struct Ready {
     /// For the broker: a connection string that reaches it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection_string: Option<String>,
+    /// For the broker with TLS: a connection string that reaches it over TLS, certificate checks included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_connection_string: Option<String>,
 }
 
 /// Prints the ready line and writes the ready file atomically (a reader sees the whole of it or nothing).

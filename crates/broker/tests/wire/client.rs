@@ -15,7 +15,7 @@ use bytes::Bytes;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::Sha256;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// How long anything may take before a test gives up.
@@ -117,10 +117,15 @@ pub(crate) struct Node {
     replies: LinkId,
 }
 
+/// A connection of any kind.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
 /// See the module's documentation.
 pub(crate) struct Client {
     engine: Connection,
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     pub(crate) session: SessionId,
     /// Events that came while the test waited for others.
     events: VecDeque<Event>,
@@ -132,7 +137,12 @@ pub(crate) struct Client {
 impl Client {
     /// Connects and opens a session; puts no token.
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("connects");
+        Self::over(TcpStream::connect(address).await.expect("connects")).await
+    }
+
+    /// Opens a session over a connection that is there.
+    pub(crate) async fn over(stream: impl Stream + 'static) -> Self {
+        let stream = Box::new(stream);
         let mut engine = Connection::new(amqp::Config::client("test", "127.0.0.1"), Instant::now());
         let session = engine.begin();
         let mut client = Self { engine, stream, session, events: VecDeque::new(), last_read: Vec::new(), next_tag: 0 };
@@ -142,7 +152,12 @@ impl Client {
 
     /// Connects and puts a token for the whole namespace.
     pub(crate) async fn login(broker: &Broker) -> Self {
-        let mut client = Self::connect(broker.addresses()[0]).await;
+        Self::connect(broker.addresses()[0]).await.with_token().await
+    }
+
+    /// Puts a token for the whole namespace.
+    pub(crate) async fn with_token(self) -> Self {
+        let mut client = self;
         let reply = client.put_token("sb://127.0.0.1/", &token("sb://127.0.0.1/")).await;
         assert_eq!(reply.status(), 202, "{reply:?}");
         client

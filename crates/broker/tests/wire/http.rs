@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::client::{DEADLINE, token};
+use super::client::{DEADLINE, Stream, token};
 
 /// What came back.
 #[derive(Debug)]
@@ -42,12 +42,24 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> Answer {
 
 /// A request with the given headers (each ends in CR LF) and nothing added but host and length.
 pub(crate) async fn raw(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+    let stream = TcpStream::connect(address).await.expect("connects");
+    raw_over(stream, address, method, path, headers, body).await
+}
+
+/// The same over a connection that is there.
+pub(crate) async fn raw_over(
+    mut stream: impl Stream,
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> Answer {
     let length = body.len();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
     );
     let exchange = async {
-        let mut stream = TcpStream::connect(address).await.expect("connects");
         stream.write_all(request.as_bytes()).await.expect("writable");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("text");

@@ -14,6 +14,7 @@ mod ports;
 mod process;
 mod receiving;
 mod sending;
+mod tls;
 
 use broker::{Broker, Options, QueueOptions};
 

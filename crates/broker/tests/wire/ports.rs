@@ -39,7 +39,7 @@ async fn one_port_speaks_amqp_and_http() {
 #[tokio::test]
 async fn strangers_are_sent_away() {
     let broker = broker_with(&[]).await;
-    assert_eq!(until_closed(&broker, b"\x16\x03\x01\x02\x00\x01\x00").await, b"", "TLS is not served yet");
+    assert_eq!(until_closed(&broker, b"\x16\x03\x01\x02\x00\x01\x00").await, b"", "no TLS unless asked for");
     assert_eq!(until_closed(&broker, b"\x00\x01\x02\x03").await, b"");
     assert_eq!(until_closed(&broker, b"AMQP\x00\x09\x00\x00").await, b"AMQP\x03\x01\x00\x00", "the header we speak");
     assert!(until_closed(&broker, b"HELO there\r\n\r\n").await.starts_with(b"HTTP/1.1 400"));
