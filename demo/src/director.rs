@@ -321,7 +321,7 @@ impl Director {
         Ok(is_all_handled || self.seconds() > zero_at + pause.as_secs_f64())
     }
 
-    fn picture(&self, counts: servicebus::QueueCounts) -> Picture {
+    fn picture(&self, counts: servicebus::EntityCounts) -> Picture {
         let Self { args, recorder, deployment, audit, last_outcome, .. } = self;
         let text = |of: fn(&Outcome) -> String| last_outcome.as_ref().map(of).unwrap_or_default();
         let policy = match (&self.swap, args.swap_to) {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use secrecy::{ExposeSecret as _, SecretString};
-use servicebus::{Adapter, AdministrationClient, ConnectionString, QueueClient, QueueCounts};
+use servicebus::{Adapter, AdministrationClient, ConnectionString, EntityCounts, QueueClient};
 use tokio::sync::watch;
 
 use crate::args::RunArgs;
@@ -36,7 +36,7 @@ pub struct Counted {
     /// When the answer came.
     pub at: Instant,
     /// The counts.
-    pub counts: QueueCounts,
+    pub counts: EntityCounts,
 }
 
 /// A queue and how to reach it.
@@ -97,7 +97,7 @@ impl Stage {
         let looked = self.administration.queue(&self.queue).await;
         let queue = looked.with_context(|| format!("failed to look at --queue {}", self.queue))?;
         self.lock_duration = queue.lock_duration;
-        let QueueCounts { active, dead_letter, scheduled, .. } = queue.counts;
+        let EntityCounts { active, dead_letter, scheduled, .. } = queue.counts;
         if active + dead_letter + scheduled > 0 {
             bail!(
                 "--queue {}: holds {active} active, {scheduled} scheduled and {dead_letter} dead-lettered messages; the demo \
@@ -124,14 +124,14 @@ impl Stage {
     }
 
     /// The queue's counts, now.
-    pub async fn counts(&self) -> anyhow::Result<QueueCounts> {
+    pub async fn counts(&self) -> anyhow::Result<EntityCounts> {
         Ok(self.administration.queue(&self.queue).await?.counts)
     }
 
     /// Reads the counts again and again, for the view, until nobody listens any more. A read that fails is left out: the
     /// verdict does not rest on these.
     pub fn follow(&self, every: Duration) -> watch::Receiver<Counted> {
-        let (sender, receiver) = watch::channel(Counted { at: Instant::now(), counts: QueueCounts::default() });
+        let (sender, receiver) = watch::channel(Counted { at: Instant::now(), counts: EntityCounts::default() });
         let stage = self.clone();
         tokio::spawn(async move {
             while !sender.is_closed() {

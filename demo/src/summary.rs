@@ -37,7 +37,7 @@ pub struct Held {
 
 impl Held {
     /// From the service's counts and the number of messages that peeking the queue shows, which are those of every state.
-    pub fn new(counts: servicebus::QueueCounts, peeked: u64) -> Self {
+    pub fn new(counts: servicebus::EntityCounts, peeked: u64) -> Self {
         Self {
             active: counts.active,
             locked: peeked.saturating_sub(counts.active.saturating_add(counts.scheduled)),
@@ -371,7 +371,7 @@ mod tests {
 
     #[test]
     fn locked_messages_are_those_that_no_count_names() {
-        let counts = servicebus::QueueCounts { active: 2, scheduled: 3, dead_letter: 1, ..Default::default() };
+        let counts = servicebus::EntityCounts { active: 2, scheduled: 3, dead_letter: 1, ..Default::default() };
         assert_eq!(Held::new(counts, 9), Held { active: 2, locked: 4, scheduled: 3, dead_letter: 1 });
         assert_eq!(Held::new(counts, 0).locked, 0);
     }

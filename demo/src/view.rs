@@ -38,7 +38,7 @@ pub struct Picture {
     /// Different messages handled.
     pub handled: u64,
     /// The queue's counts, as last read.
-    pub counts: servicebus::QueueCounts,
+    pub counts: servicebus::EntityCounts,
     /// Messages handled per second, lately.
     pub throughput: f64,
     /// Replicas that the autoscaler wants.

@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use moka::future::Cache;
 use scaling::{Counts, EntityStatus};
-use servicebus::{AdministrationClient, AdministrationError, QueueDescription, QueueStatus};
+use servicebus::{AdministrationClient, AdministrationError, EntityDescription};
 
 use crate::access::Access;
 use crate::entity::{Entity, Listing};
@@ -64,13 +64,13 @@ impl Source for AdministrationSource {
     }
 }
 
-fn observed(queue: &QueueDescription) -> Observed {
-    let servicebus::QueueCounts { active, dead_letter, scheduled, transfer, transfer_dead_letter } = queue.counts;
+fn observed(queue: &EntityDescription) -> Observed {
+    let servicebus::EntityCounts { active, dead_letter, scheduled, transfer, transfer_dead_letter } = queue.counts;
     let status = match &queue.status {
-        QueueStatus::Active => EntityStatus::Active,
-        QueueStatus::Disabled => EntityStatus::Disabled,
-        QueueStatus::SendDisabled => EntityStatus::SendDisabled,
-        QueueStatus::ReceiveDisabled => EntityStatus::ReceiveDisabled,
+        servicebus::EntityStatus::Active => EntityStatus::Active,
+        servicebus::EntityStatus::Disabled => EntityStatus::Disabled,
+        servicebus::EntityStatus::SendDisabled => EntityStatus::SendDisabled,
+        servicebus::EntityStatus::ReceiveDisabled => EntityStatus::ReceiveDisabled,
         _ => EntityStatus::Other,
     };
     Observed {

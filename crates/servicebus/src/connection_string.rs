@@ -9,10 +9,9 @@ use std::str::FromStr;
 
 use secrecy::SecretString;
 
-mod endpoint;
-
-pub use endpoint::EndpointError;
-use endpoint::Host;
+use crate::credential::{SharedAccess, SharedAccessError};
+use crate::endpoint::{self, EndpointError, Host};
+use crate::namespace::Namespace;
 
 /// AMQP port with `UseDevelopmentEmulator=true` when the endpoint names none.
 const EMULATOR_AMQP_PORT: u16 = 5672;
@@ -20,8 +19,6 @@ const EMULATOR_AMQP_PORT: u16 = 5672;
 const EMULATOR_HTTP_PORT: u16 = 5300;
 /// AMQP over TLS, when the endpoint names no port.
 const AMQPS_PORT: u16 = 5671;
-/// HTTPS, when the endpoint names no port.
-const HTTPS_PORT: u16 = 443;
 
 const ENDPOINT: &str = "Endpoint";
 const KEY_NAME: &str = "SharedAccessKeyName";
@@ -36,23 +33,9 @@ const KEYS: [&str; 6] = [ENDPOINT, KEY_NAME, KEY, SIGNATURE, ENTITY_PATH, EMULAT
 pub struct ConnectionString {
     host: Host,
     port: Option<u16>,
-    credential: Credential,
+    credential: SharedAccess,
     entity_path: Option<String>,
     development_emulator: bool,
-}
-
-/// What a connection string says about being let in.
-#[derive(Clone)]
-pub(crate) enum Credential {
-    /// A named key, from which tokens are signed.
-    Key {
-        /// `SharedAccessKeyName`.
-        name: String,
-        /// `SharedAccessKey`: its text is the HMAC key, not base64 of it.
-        key: SecretString,
-    },
-    /// A token signed by somebody else, used as it is.
-    Signature(SecretString),
 }
 
 /// A connection string that cannot be used. Names the key and what is allowed, never a value.
@@ -154,36 +137,41 @@ impl ConnectionString {
 
     /// The administration port: the one given, else 5300 for an emulator and 443 (HTTPS) otherwise.
     pub fn administration_port(&self) -> u16 {
-        self.port.unwrap_or(if self.development_emulator { EMULATOR_HTTP_PORT } else { HTTPS_PORT })
+        self.namespace().administration_port()
     }
 
     /// The address of the administration API without a path, such as `https://ns.servicebus.windows.net:443`.
     pub fn administration_url(&self) -> String {
-        let scheme = if self.development_emulator { "http" } else { "https" };
-        format!("{scheme}://{}:{}", self.host.in_url(), self.administration_port())
+        self.namespace().administration_url()
+    }
+
+    /// Where the administration API is.
+    pub fn namespace(&self) -> Namespace {
+        let port = self.port.or(self.development_emulator.then_some(EMULATOR_HTTP_PORT));
+        Namespace::new(self.host.clone(), port, self.development_emulator)
     }
 
     /// `SharedAccessKeyName`, where tokens are signed from a key.
     pub fn key_name(&self) -> Option<&str> {
         match &self.credential {
-            Credential::Key { name, .. } => Some(name),
-            Credential::Signature(_) => None,
+            SharedAccess::Key { name, .. } => Some(name),
+            SharedAccess::Signature { .. } => None,
         }
     }
 
     /// `SharedAccessKey`, for an adapter that signs by itself.
     pub fn key(&self) -> Option<&SecretString> {
         match &self.credential {
-            Credential::Key { key, .. } => Some(key),
-            Credential::Signature(_) => None,
+            SharedAccess::Key { key, .. } => Some(key),
+            SharedAccess::Signature { .. } => None,
         }
     }
 
     /// `SharedAccessSignature`, where the string brings a ready token.
     pub fn signature(&self) -> Option<&SecretString> {
         match &self.credential {
-            Credential::Signature(token) => Some(token),
-            Credential::Key { .. } => None,
+            SharedAccess::Signature { token } => Some(token),
+            SharedAccess::Key { .. } => None,
         }
     }
 
@@ -192,7 +180,8 @@ impl ConnectionString {
         format!("sb://{}/{entity}", self.host.in_url())
     }
 
-    pub(crate) fn credential(&self) -> &Credential {
+    /// What it says about being let in.
+    pub fn credential(&self) -> &SharedAccess {
         &self.credential
     }
 }
@@ -214,15 +203,6 @@ impl fmt::Debug for ConnectionString {
             .field("entity_path", &self.entity_path)
             .field("development_emulator", &self.development_emulator)
             .finish()
-    }
-}
-
-impl fmt::Debug for Credential {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Key { name, .. } => write!(f, "Key({name:?}, [redacted])"),
-            Self::Signature(_) => f.write_str("Signature([redacted])"),
-        }
     }
 }
 
@@ -254,27 +234,13 @@ fn credential(
     name: Option<&str>,
     key: Option<&str>,
     signature: Option<&str>,
-) -> Result<Credential, ConnectionStringError> {
+) -> Result<SharedAccess, ConnectionStringError> {
     const BOTH: &str = "add SharedAccessKeyName and SharedAccessKey, or SharedAccessSignature";
+    let invalid = |SharedAccessError { part, allowed }| ConnectionStringError::Invalid { key: part, allowed };
     match (name, key, signature) {
-        (None, None, Some(token)) => {
-            let rest = token.get(.."SharedAccessSignature ".len());
-            if !rest.is_some_and(|start| start.eq_ignore_ascii_case("SharedAccessSignature "))
-                || !token.bytes().all(|byte| (b' '..=b'~').contains(&byte))
-            {
-                return Err(ConnectionStringError::Invalid {
-                    key: SIGNATURE,
-                    allowed: "a whole token: `SharedAccessSignature sr=…&sig=…&se=…&skn=…`, printable ASCII",
-                });
-            }
-            Ok(Credential::Signature(token.into()))
-        }
+        (None, None, Some(token)) => SharedAccess::signature(token.into()).map_err(invalid),
         (_, _, Some(_)) => Err(ConnectionStringError::TwoCredentials),
-        // An `=` in a name means a lost separator, and then the name is shown with a secret in it.
-        (Some(name), Some(_), None) if name.contains('=') || name.chars().any(char::is_control) => {
-            Err(ConnectionStringError::Invalid { key: KEY_NAME, allowed: "the name of an access policy, without `=`" })
-        }
-        (Some(name), Some(key), None) => Ok(Credential::Key { name: name.to_owned(), key: key.into() }),
+        (Some(name), Some(key), None) => SharedAccess::key(name, key.into()).map_err(invalid),
         (None, Some(_), None) => Err(ConnectionStringError::Missing { key: KEY_NAME, allowed: BOTH }),
         (Some(_) | None, None, None) => Err(ConnectionStringError::Missing { key: KEY, allowed: BOTH }),
     }

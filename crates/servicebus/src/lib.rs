@@ -1,8 +1,8 @@
 //! Talking to one Service Bus namespace: connection string → credential → administration reads; send, receive, settle.
 //!
-//! [`ConnectionString`] says where and as whom. [`AdministrationClient`] reads what queues hold. [`connect`] gives the
-//! [`QueueClient`] of one queue, by our own AMQP adapter or by the crate `azservicebus`. Nothing here knows gRPC,
-//! Kubernetes or scaling.
+//! [`ConnectionString`] says where and as whom; so do [`Namespace`] and [`Credential`], for administration alone.
+//! [`AdministrationClient`] reads what queues and subscriptions hold. [`connect`] gives the [`QueueClient`] of one entity,
+//! by our own AMQP adapter or by the crate `azservicebus`. Nothing here knows gRPC, Kubernetes or scaling.
 
 mod adapter;
 mod administration;
@@ -12,18 +12,27 @@ mod backoff;
 mod batch;
 mod client;
 mod connection_string;
+mod credential;
+mod endpoint;
+mod entity;
+mod namespace;
 mod ours;
 mod sas;
 mod tls;
 
 pub use adapter::{Adapter, ClientOptions, ConnectError, UnknownAdapter, connect, connect_with};
 pub use administration::{
-    AdministrationClient, AdministrationError, AdministrationOptions, NewQueue, QueueCounts, QueueDescription,
-    QueuePages, QueueStatus,
+    AdministrationClient, AdministrationError, AdministrationOptions, EntityCounts, EntityDescription, EntityPages,
+    EntityStatus, NewQueue, NewSubscription, NewTopic,
 };
 pub use backoff::Backoff;
 pub use batch::Batch;
 pub use client::{
     ClientError, FailureKind, LockToken, OutgoingMessage, PeekedMessage, QueueClient, ReceivedMessage, Settlement,
 };
-pub use connection_string::{ConnectionString, ConnectionStringError, EndpointError};
+pub use connection_string::{ConnectionString, ConnectionStringError};
+pub use credential::{Credential, SharedAccess, SharedAccessError};
+pub use endpoint::EndpointError;
+pub use entity::{BadEntityName, EntityName};
+pub use namespace::{Namespace, NamespaceError};
+pub use tls::{ExtraRoots, ExtraRootsError};

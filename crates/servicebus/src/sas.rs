@@ -13,7 +13,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Sha256;
 
-use crate::connection_string::Credential;
+use crate::SharedAccess;
 
 /// How long a token that we sign is good for.
 pub(crate) const TOKEN_LIFETIME: Duration = Duration::from_hours(1);
@@ -25,7 +25,7 @@ pub(crate) struct Token {
     pub(crate) expires: Option<SystemTime>,
 }
 
-impl Credential {
+impl SharedAccess {
     /// A token for a resource such as `sb://host/queue`: signed now for `lifetime`, or the ready one as it is.
     pub(crate) fn token(&self, resource: &str, now: SystemTime, lifetime: Duration) -> Token {
         match self {
@@ -34,7 +34,7 @@ impl Credential {
                 let unix_seconds = expires.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
                 Token { text: sign(resource, name, key, unix_seconds), expires: Some(expires) }
             }
-            Self::Signature(token) => Token { text: token.clone(), expires: expiry(token.expose_secret()) },
+            Self::Signature { token } => Token { text: token.clone(), expires: expiry(token.expose_secret()) },
         }
     }
 }
@@ -76,8 +76,8 @@ pub(crate) fn percent_encoded(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn key() -> Credential {
-        Credential::Key { name: "RootManageSharedAccessKey".to_owned(), key: "c2VjcmV0LWtleQ==".into() }
+    fn key() -> SharedAccess {
+        SharedAccess::key("RootManageSharedAccessKey", "c2VjcmV0LWtleQ==".into()).expect("well formed")
     }
 
     /// Checked against another implementation. The signature is what this prints:
@@ -111,7 +111,8 @@ mod tests {
     #[test]
     fn a_ready_token_is_used_as_it_is_and_its_end_is_read() {
         let text = "SharedAccessSignature sr=x&sig=y&se=90&skn=n";
-        let token = Credential::Signature(text.into()).token("sb://other", SystemTime::now(), TOKEN_LIFETIME);
+        let access = SharedAccess::signature(text.into()).expect("well formed");
+        let token = access.token("sb://other", SystemTime::now(), TOKEN_LIFETIME);
         assert_eq!(token.text.expose_secret(), text);
         assert_eq!(token.expires, Some(SystemTime::UNIX_EPOCH + Duration::from_secs(90)));
         for unreadable in

@@ -126,7 +126,7 @@ async fn a_certificate_of_an_unknown_authority_is_refused() {
         Err(error) => assert!(matches!(error, AdministrationError::Tls(_)), "{error:?}"),
         Ok(client) => {
             let error = client.queue(QUEUE).await.expect_err("not trusted");
-            assert!(matches!(error, AdministrationError::Unavailable { .. }), "{error:?}");
+            assert!(matches!(error, AdministrationError::Untrusted { .. }), "{error:?}");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Broker, Options, QueueOptions};
-use servicebus::{Adapter, AdministrationClient, ConnectionString, OutgoingMessage, QueueClient, QueueCounts};
+use servicebus::{Adapter, AdministrationClient, ConnectionString, EntityCounts, OutgoingMessage, QueueClient};
 use workload::{Ledger, body};
 
 mod program;
@@ -108,7 +108,7 @@ impl Bench {
     }
 
     /// What the queue holds.
-    pub async fn counts(&self) -> QueueCounts {
+    pub async fn counts(&self) -> EntityCounts {
         within("read the counts", self.administration.queue(QUEUE)).await.expect("the queue is there").counts
     }
 

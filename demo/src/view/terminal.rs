@@ -221,7 +221,7 @@ mod tests {
             messages: 1_000,
             sent: 1_000,
             handled: 266,
-            counts: servicebus::QueueCounts { active: 734, ..Default::default() },
+            counts: servicebus::EntityCounts { active: 734, ..Default::default() },
             wanted: 8,
             ready: 7,
             processes: 8,

@@ -1,29 +1,32 @@
-//! Atom documents of the administration API: reading entries and feeds, writing the entry that makes a queue.
+//! Atom documents of the administration API: reading entries and feeds, writing the entries that make them.
 //!
 //! Read by local element names, since prefixes differ between services. The text is data from outside: it is bounded
 //! before it comes here, and anything unexpected is an error in words, never a panic.
-
-use std::time::Duration;
 
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event};
 use serde::Deserialize;
 
-use super::description::{NewQueue, QueueCounts, QueueDescription, QueueStatus};
+use super::description::{EntityCounts, EntityDescription, EntityStatus, NewQueue, NewSubscription, NewTopic};
 use super::duration;
 
 const ATOM: &str = "http://www.w3.org/2005/Atom";
 const SERVICE_BUS: &str = "http://schemas.microsoft.com/netservices/2010/10/servicebus/connect";
 const XML_SCHEMA_INSTANCE: &str = "http://www.w3.org/2001/XMLSchema-instance";
 
-/// The answer to a GET of one queue.
+/// The title of the feed by which the service says that there is nothing under a path.
+const NOTHING_HERE: &str = "Publicly Listed Services";
+
+/// The answer to a GET.
 pub(super) enum Document {
-    /// The queue.
-    Entry(QueueDescription),
-    /// A feed: the service answers so, with nothing in it, for a queue that does not exist.
+    /// One queue or subscription.
+    Entry(EntityDescription),
+    /// A feed: the answer to a listing, and to a GET of an entity that does not exist.
     Feed {
-        /// The queues on this page.
-        queues: Vec<QueueDescription>,
+        /// The entities on this page.
+        entities: Vec<EntityDescription>,
+        /// Whether it is no listing: nothing is under the path that was asked for.
+        is_nothing_here: bool,
         /// Whether the service says that there is another page.
         has_next: bool,
     },
@@ -31,6 +34,8 @@ pub(super) enum Document {
 
 #[derive(Deserialize)]
 struct Feed {
+    #[serde(default)]
+    title: Title,
     #[serde(default)]
     link: Vec<Link>,
     #[serde(default)]
@@ -49,7 +54,7 @@ struct Entry {
     content: Content,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct Title {
     #[serde(rename = "$text", default)]
     text: String,
@@ -57,13 +62,13 @@ struct Title {
 
 #[derive(Deserialize)]
 struct Content {
-    #[serde(rename = "QueueDescription")]
-    queue: Option<Queue>,
+    #[serde(rename = "QueueDescription", alias = "SubscriptionDescription")]
+    entity: Option<Entity>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Queue {
+struct Entity {
     lock_duration: String,
     max_delivery_count: u32,
     requires_session: bool,
@@ -93,7 +98,8 @@ pub(super) fn read(text: &str) -> Result<Document, String> {
             let feed: Feed = quick_xml::de::from_str(text).map_err(|error| error.to_string())?;
             let has_next = feed.link.iter().any(|link| link.rel == "next");
             Ok(Document::Feed {
-                queues: feed.entry.into_iter().map(Entry::describe).collect::<Result<_, _>>()?,
+                is_nothing_here: feed.entry.is_empty() && feed.title.text == NOTHING_HERE,
+                entities: feed.entry.into_iter().map(Entry::describe).collect::<Result<_, _>>()?,
                 has_next,
             })
         }
@@ -116,55 +122,92 @@ fn root_name(text: &str) -> Result<String, String> {
 }
 
 impl Entry {
-    fn describe(self) -> Result<QueueDescription, String> {
+    fn describe(self) -> Result<EntityDescription, String> {
         let name = self.title.text;
-        let queue = self.content.queue.ok_or_else(|| format!("the entry {name:?} has no QueueDescription"))?;
-        let lock_duration = duration::parse(&queue.lock_duration).ok_or_else(|| {
-            format!("LockDuration {:?} of {name:?} is not a duration such as PT1M", queue.lock_duration)
+        let entity = self.content.entity.ok_or_else(|| {
+            format!("the entry {name:?} has neither a QueueDescription nor a SubscriptionDescription")
         })?;
-        let counts = queue.count_details;
-        Ok(QueueDescription {
+        let lock_duration = duration::parse(&entity.lock_duration).ok_or_else(|| {
+            format!("LockDuration {:?} of {name:?} is not a duration such as PT1M", entity.lock_duration)
+        })?;
+        let counts = entity.count_details;
+        Ok(EntityDescription {
             name,
-            counts: QueueCounts {
+            counts: EntityCounts {
                 active: counts.active_message_count,
                 dead_letter: counts.dead_letter_message_count,
                 scheduled: counts.scheduled_message_count,
                 transfer: counts.transfer_message_count,
                 transfer_dead_letter: counts.transfer_dead_letter_message_count,
             },
-            status: match queue.status.as_str() {
-                "Active" => QueueStatus::Active,
-                "Disabled" => QueueStatus::Disabled,
-                "SendDisabled" => QueueStatus::SendDisabled,
-                "ReceiveDisabled" => QueueStatus::ReceiveDisabled,
-                _ => QueueStatus::Other(queue.status),
+            status: match entity.status.as_str() {
+                "Active" => EntityStatus::Active,
+                "Disabled" => EntityStatus::Disabled,
+                "SendDisabled" => EntityStatus::SendDisabled,
+                "ReceiveDisabled" => EntityStatus::ReceiveDisabled,
+                _ => EntityStatus::Other(entity.status),
             },
             lock_duration,
-            max_delivery_count: queue.max_delivery_count,
-            requires_session: queue.requires_session,
+            max_delivery_count: entity.max_delivery_count,
+            requires_session: entity.requires_session,
         })
     }
 }
 
 /// The body of the PUT that makes a queue. The elements stand in the service's order, which it insists on.
-pub(super) fn write(queue: &NewQueue) -> std::io::Result<Vec<u8>> {
-    let text = |value: Option<Duration>| value.map(duration::format);
+pub(super) fn queue(queue: &NewQueue) -> std::io::Result<Vec<u8>> {
+    let NewQueue {
+        lock_duration,
+        max_delivery_count,
+        requires_session,
+        default_message_time_to_live,
+        dead_lettering_on_message_expiration,
+    } = *queue;
     let elements = [
-        ("LockDuration", text(queue.lock_duration)),
-        ("RequiresSession", queue.requires_session.map(|value| value.to_string())),
-        ("DefaultMessageTimeToLive", text(queue.default_message_time_to_live)),
-        ("DeadLetteringOnMessageExpiration", queue.dead_lettering_on_message_expiration.map(|value| value.to_string())),
-        ("MaxDeliveryCount", queue.max_delivery_count.map(|value| value.to_string())),
+        ("LockDuration", lock_duration.map(duration::format)),
+        ("RequiresSession", requires_session.map(|value| value.to_string())),
+        ("DefaultMessageTimeToLive", default_message_time_to_live.map(duration::format)),
+        ("DeadLetteringOnMessageExpiration", dead_lettering_on_message_expiration.map(|value| value.to_string())),
+        ("MaxDeliveryCount", max_delivery_count.map(|value| value.to_string())),
     ];
+    entry("QueueDescription", &elements)
+}
+
+/// The body of the PUT that makes a topic.
+pub(super) fn topic(topic: &NewTopic) -> std::io::Result<Vec<u8>> {
+    let NewTopic { default_message_time_to_live } = *topic;
+    entry("TopicDescription", &[("DefaultMessageTimeToLive", default_message_time_to_live.map(duration::format))])
+}
+
+/// The body of the PUT that makes a subscription. Without a rule in it the service adds the one that lets all through.
+pub(super) fn subscription(subscription: &NewSubscription) -> std::io::Result<Vec<u8>> {
+    let NewSubscription {
+        lock_duration,
+        max_delivery_count,
+        requires_session,
+        default_message_time_to_live,
+        dead_lettering_on_message_expiration,
+    } = *subscription;
+    let elements = [
+        ("LockDuration", lock_duration.map(duration::format)),
+        ("RequiresSession", requires_session.map(|value| value.to_string())),
+        ("DefaultMessageTimeToLive", default_message_time_to_live.map(duration::format)),
+        ("DeadLetteringOnMessageExpiration", dead_lettering_on_message_expiration.map(|value| value.to_string())),
+        ("MaxDeliveryCount", max_delivery_count.map(|value| value.to_string())),
+    ];
+    entry("SubscriptionDescription", &elements)
+}
+
+fn entry(description: &str, elements: &[(&str, Option<String>)]) -> std::io::Result<Vec<u8>> {
     let mut writer = Writer::new(Vec::new());
     writer.write_event(Event::Decl(BytesDecl::new("1.0", Some("utf-8"), None)))?;
     writer.create_element("entry").with_attribute(("xmlns", ATOM)).write_inner_content(|writer| {
         writer.create_element("content").with_attribute(("type", "application/xml")).write_inner_content(|writer| {
             writer
-                .create_element("QueueDescription")
+                .create_element(description)
                 .with_attributes([("xmlns", SERVICE_BUS), ("xmlns:i", XML_SCHEMA_INSTANCE)])
                 .write_inner_content(|writer| {
-                    for (name, value) in &elements {
+                    for (name, value) in elements {
                         if let Some(value) = value {
                             writer.create_element(*name).write_text_content(BytesText::new(value))?;
                         }

@@ -1,17 +1,17 @@
-//! What the administration API tells about a queue, and what can be asked for when making one. Data only.
+//! What the administration API tells about an entity, and what can be asked for when making one. Data only.
 
 use std::time::Duration;
 
-/// A queue as the service describes it.
+/// A queue or a subscription as the service describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct QueueDescription {
-    /// Its path in the namespace, as the service writes it.
+pub struct EntityDescription {
+    /// A queue's path in the namespace, or a subscription's own name, as the service writes it.
     pub name: String,
     /// What it holds.
-    pub counts: QueueCounts,
+    pub counts: EntityCounts,
     /// Whether it takes and gives messages.
-    pub status: QueueStatus,
+    pub status: EntityStatus,
     /// How long a lock lives without being renewed. [`Duration::MAX`] where the service says "never".
     pub lock_duration: Duration,
     /// After how many failed deliveries a message is dead-lettered, ≥ 1.
@@ -20,9 +20,9 @@ pub struct QueueDescription {
     pub requires_session: bool,
 }
 
-/// The five message counts of a queue (`CountDetails`).
+/// The five message counts of a queue or subscription (`CountDetails`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct QueueCounts {
+pub struct EntityCounts {
     /// Deliverable messages; on Azure believed to include locked ones.
     pub active: u64,
     /// Messages in the dead-letter sub-queue.
@@ -35,10 +35,10 @@ pub struct QueueCounts {
     pub transfer_dead_letter: u64,
 }
 
-/// The `Status` of a queue.
+/// The `Status` of a queue or subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum QueueStatus {
+pub enum EntityStatus {
     /// Everything works.
     Active,
     /// Neither sends nor receives.
@@ -64,4 +64,26 @@ pub struct NewQueue {
     pub default_message_time_to_live: Option<Duration>,
     /// Whether expired messages go to the dead-letter sub-queue instead of vanishing.
     pub dead_lettering_on_message_expiration: Option<bool>,
+}
+
+/// What a new subscription is to be like; `None` leaves it to the service's default. It takes every message of its topic.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct NewSubscription {
+    /// How long a lock lives; the service allows 5 s to 5 min.
+    pub lock_duration: Option<Duration>,
+    /// After how many failed deliveries a message is dead-lettered, ≥ 1.
+    pub max_delivery_count: Option<u32>,
+    /// Whether messages are received by session only.
+    pub requires_session: Option<bool>,
+    /// How long a message lives unless it says otherwise.
+    pub default_message_time_to_live: Option<Duration>,
+    /// Whether expired messages go to the dead-letter sub-queue instead of vanishing.
+    pub dead_lettering_on_message_expiration: Option<bool>,
+}
+
+/// What a new topic is to be like; `None` leaves it to the service's default.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct NewTopic {
+    /// How long a message lives unless it says otherwise.
+    pub default_message_time_to_live: Option<Duration>,
 }

@@ -2,23 +2,25 @@
 
 use std::time::Duration;
 
+use crate::{BadEntityName, EntityName};
+
 /// An administration request failed. No text holds a secret.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdministrationError {
-    /// The queue does not exist.
-    #[error("queue {entity:?} does not exist on {host}")]
+    /// The entity does not exist.
+    #[error("{entity} does not exist on {host}")]
     NotFound {
-        /// The queue.
-        entity: String,
+        /// The entity; of a listing of subscriptions, the topic.
+        entity: EntityName,
         /// The namespace's host.
         host: String,
     },
-    /// A queue of this name exists already.
-    #[error("queue {entity:?} exists already on {host}")]
+    /// An entity of this name exists already.
+    #[error("{entity} exists already on {host}")]
     AlreadyExists {
-        /// The queue.
-        entity: String,
+        /// The entity.
+        entity: EntityName,
         /// The namespace's host.
         host: String,
     },
@@ -39,12 +41,30 @@ pub enum AdministrationError {
         host: String,
         /// The HTTP status.
         status: u16,
-        /// How long to wait, where the service said so.
+        /// How long to wait, where the service said so; at most 5 minutes.
         retry_after: Option<Duration>,
         /// What the service said, ready to be appended; may be empty.
         detail: String,
     },
-    /// No answer: unreachable, cut off, or too late.
+    /// The service answered with a redirect, which is never followed: the credential is for this host alone.
+    #[error("{host} redirects to {target} (HTTP {status}); the credential is not sent there")]
+    Redirected {
+        /// The namespace's host.
+        host: String,
+        /// The HTTP status.
+        status: u16,
+        /// The host that it points to, in words where there is none.
+        target: String,
+    },
+    /// No answer in time.
+    #[error("{host} gives no answer within {after:?}")]
+    Timeout {
+        /// The namespace's host.
+        host: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// No answer: unreachable or cut off.
     #[error("{host} gives no answer: {why}")]
     Unavailable {
         /// The namespace's host.
@@ -55,7 +75,16 @@ pub enum AdministrationError {
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
-    /// Refused for a reason that stays (another HTTP status, a redirect among them).
+    /// No TLS with this host: its certificate is not trusted, or it speaks no TLS that we do.
+    #[error("no TLS connection to {host}")]
+    Untrusted {
+        /// The namespace's host.
+        host: String,
+        /// What was wrong.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Refused for a reason that stays (another HTTP status).
     #[error("{host} refused the request (HTTP {status}){detail}")]
     Refused {
         /// The namespace's host.
@@ -73,17 +102,10 @@ pub enum AdministrationError {
         /// What is wrong with it.
         why: String,
     },
-    /// The arguments cannot be sent.
-    #[error("{argument} {value:?} is not allowed: {allowed}")]
-    InvalidArgument {
-        /// Which argument.
-        argument: &'static str,
-        /// Its value.
-        value: String,
-        /// What is allowed.
-        allowed: &'static str,
-    },
-    /// TLS cannot be set up on this machine, for example for want of root certificates.
+    /// An entity cannot have this name.
+    #[error(transparent)]
+    InvalidName(#[from] BadEntityName),
+    /// The client cannot be set up on this machine, for example for want of root certificates.
     #[error("cannot set up TLS")]
     Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -92,7 +114,7 @@ impl AdministrationError {
     /// Whether the same request may succeed later without anybody changing anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Throttled { .. } | Self::Unavailable { .. } => true,
+            Self::Throttled { .. } | Self::Timeout { .. } | Self::Unavailable { .. } => true,
             Self::Refused { status, .. } => matches!(status, 408 | 500 | 502 | 504),
             _ => false,
         }

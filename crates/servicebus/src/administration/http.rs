@@ -1,140 +1,132 @@
-//! The requests: address, signature, deadline, limit, and what each status means.
+//! One exchange: address, credential, deadline, limit, and what each status means.
 
+use std::error::Error;
 use std::time::{Duration, SystemTime};
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, Method, StatusCode, Url, redirect};
+pub(super) use reqwest::Method;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::{Client, StatusCode, Url, redirect};
 use secrecy::ExposeSecret as _;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
-use super::atom::{self, Document};
-use super::{AdministrationError, AdministrationOptions, NewQueue, QueueDescription};
-use crate::connection_string::ConnectionString;
+use super::atom;
+use super::{AdministrationError, AdministrationOptions};
 use crate::sas::TOKEN_LIFETIME;
-use crate::tls;
+use crate::{Credential, EntityName, Namespace, tls};
 
 /// The version of the API that is spoken; the one that KEDA's own client uses.
 const API_VERSION: &str = "2021-05";
 /// A `Retry-After` beyond this is taken for this: a broken clock must not stop a caller for days.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
 
-/// Reads and changes the queues of one namespace. Cheap to clone; clones share their HTTP connections.
-#[derive(Clone, Debug)]
-pub struct AdministrationClient {
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// One entity.
+    One(EntityName),
+    /// All queues.
+    Queues,
+    /// All subscriptions of a topic.
+    Subscriptions {
+        /// The topic.
+        topic: String,
+    },
+}
+
+/// The way to one namespace.
+#[derive(Debug)]
+pub(super) struct Exchange {
     http: Client,
     base: Url,
-    connection: ConnectionString,
+    namespace: Namespace,
+    credential: Credential,
     options: AdministrationOptions,
 }
 
-/// A listing, page by page.
-#[derive(Debug)]
-pub struct QueuePages<'a> {
-    client: &'a AdministrationClient,
-    skip: usize,
-    finished: bool,
-}
-
-impl AdministrationClient {
-    /// A client with the default deadline and limits.
-    pub fn new(connection: &ConnectionString) -> Result<Self, AdministrationError> {
-        Self::with_options(connection, AdministrationOptions::default())
-    }
-
-    /// A client with a deadline and limits of the caller's choice. Dials nothing yet.
-    pub fn with_options(
-        connection: &ConnectionString,
+impl Exchange {
+    pub(super) fn new(
+        namespace: Namespace,
+        credential: Credential,
         options: AdministrationOptions,
     ) -> Result<Self, AdministrationError> {
-        let base = connection.administration_url();
-        let base = Url::parse(&base).map_err(|_| AdministrationError::InvalidArgument {
-            argument: "endpoint",
-            value: base,
-            allowed: "a host and a port",
-        })?;
-        let tls = if connection.is_development_emulator() { tls::no_roots() } else { tls::system_roots() };
+        let set_up = |error: Box<dyn Error + Send + Sync>| AdministrationError::Tls(error);
+        let base = Url::parse(&namespace.administration_url()).map_err(|error| set_up(error.into()))?;
+        let tls = if namespace.is_plain() { tls::no_roots() } else { tls::trusting(&options.extra_roots) };
         let http = Client::builder()
-            .tls_backend_preconfigured(tls.map_err(|error| AdministrationError::Tls(Box::new(error)))?)
+            .tls_backend_preconfigured(tls.map_err(|error| set_up(error.into()))?)
             .redirect(redirect::Policy::none())
             .no_proxy()
             .timeout(options.timeout)
             .build()
-            .map_err(|error| AdministrationError::Tls(Box::new(error)))?;
-        Ok(Self { http, base, connection: connection.clone(), options })
+            .map_err(|error| set_up(error.into()))?;
+        Ok(Self { http, base, namespace, credential, options })
     }
 
-    /// Describes one queue, its counts included. A missing queue is [`AdministrationError::NotFound`].
-    pub async fn queue(&self, name: &str) -> Result<QueueDescription, AdministrationError> {
-        let body = self.send(Method::GET, name, self.queue_url(name)?, None).await?;
-        match atom::read(&body).map_err(|why| self.malformed(why))? {
-            Document::Entry(queue) => Ok(queue),
-            Document::Feed { .. } => Err(self.not_found(name)),
-        }
+    pub(super) fn namespace(&self) -> &Namespace {
+        &self.namespace
     }
 
-    /// Makes a queue. One of that name is [`AdministrationError::AlreadyExists`].
-    pub async fn create_queue(&self, name: &str, queue: &NewQueue) -> Result<QueueDescription, AdministrationError> {
-        let body = atom::write(queue).map_err(|error| self.malformed(error.to_string()))?;
-        let body = self.send(Method::PUT, name, self.queue_url(name)?, Some(body)).await?;
-        match atom::read(&body).map_err(|why| self.malformed(why))? {
-            Document::Entry(queue) => Ok(queue),
-            Document::Feed { .. } => Err(self.malformed("the answer to the creation of a queue is a feed".to_owned())),
-        }
+    /// Entities asked for in one page, as the service allows it.
+    pub(super) fn page_size(&self) -> usize {
+        self.options.page_size.clamp(1, 100) as usize
     }
 
-    /// Removes a queue and all it holds. A missing queue is [`AdministrationError::NotFound`].
-    pub async fn delete_queue(&self, name: &str) -> Result<(), AdministrationError> {
-        self.send(Method::DELETE, name, self.queue_url(name)?, None).await.map(drop)
+    /// Sends one request and gives the body of the answer.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        scope: &Scope,
+        body: Option<Vec<u8>>,
+    ) -> Result<String, AdministrationError> {
+        self.request(method, scope, self.url(scope)?, body).await
     }
 
-    /// Lists all queues, a page at a time.
-    pub fn queues(&self) -> QueuePages<'_> {
-        QueuePages { client: self, skip: 0, finished: false }
+    /// Asks for one page of a listing.
+    pub(super) async fn send_page(
+        &self,
+        scope: &Scope,
+        skip: usize,
+        top: usize,
+    ) -> Result<String, AdministrationError> {
+        let mut url = self.url(scope)?;
+        url.query_pairs_mut().append_pair("$skip", &skip.to_string()).append_pair("$top", &top.to_string());
+        self.request(Method::GET, scope, url, None).await
     }
 
-    fn queue_url(&self, name: &str) -> Result<Url, AdministrationError> {
-        let invalid = || AdministrationError::InvalidArgument {
-            argument: "queue name",
-            value: name.chars().take(300).collect(),
-            allowed: "1 to 260 characters, no control characters, no empty part, `.` or `..` between slashes, no `$` first",
-        };
-        let bad_part = |part: &str| matches!(part, "" | "." | "..");
-        if name.chars().count() > 260
-            || name.starts_with('$')
-            || name.chars().any(char::is_control)
-            || name.split('/').any(bad_part)
-        {
-            return Err(invalid());
-        }
+    fn url(&self, scope: &Scope) -> Result<Url, AdministrationError> {
         let mut url = self.base.clone();
-        url.path_segments_mut().map_err(|()| invalid())?.clear().extend(name.split('/'));
+        match scope {
+            Scope::Queues => url.set_path("/$Resources/Queues"),
+            Scope::One(entity) => {
+                entity.check()?;
+                set_segments(&mut url, entity.path().split('/'));
+            }
+            Scope::Subscriptions { topic } => {
+                EntityName::topic(topic).check()?;
+                set_segments(&mut url, topic.split('/').chain(["Subscriptions"]));
+            }
+        }
         url.query_pairs_mut().append_pair("api-version", API_VERSION);
         Ok(url)
     }
 
-    async fn send(
+    async fn request(
         &self,
         method: Method,
-        entity: &str,
+        scope: &Scope,
         url: Url,
         body: Option<Vec<u8>>,
     ) -> Result<String, AdministrationError> {
-        // The resource of the signature is the address without the query, as a key limited to one queue needs it.
-        let mut resource = url.clone();
-        resource.set_query(None);
-        let token = self.connection.credential().token(resource.as_str(), SystemTime::now(), TOKEN_LIFETIME);
-        let mut authorization = HeaderValue::from_str(token.text.expose_secret())
-            .map_err(|_| self.malformed("the token is no header".to_owned()))?;
-        authorization.set_sensitive(true);
+        let authorization = self.authorization(&url)?;
         let mut request = self.http.request(method, url).header(AUTHORIZATION, authorization);
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, "application/atom+xml;type=entry;charset=utf-8").body(body);
         }
-        let mut response = request.send().await.map_err(|error| self.unavailable(error))?;
+        let mut response = request.send().await.map_err(|error| self.no_answer(error))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.unavailable(error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.no_answer(error))? {
             if body.len() + chunk.len() > self.options.max_response_bytes {
                 return Err(self.malformed(format!("it is longer than {} bytes", self.options.max_response_bytes)));
             }
@@ -144,18 +136,36 @@ impl AdministrationClient {
         if status.is_success() {
             body.map_err(|_| self.malformed("it is not UTF-8".to_owned()))
         } else {
-            Err(self.refusal(entity, status, &headers, &body.unwrap_or_default()))
+            Err(self.refusal(scope, status, &headers, &body.unwrap_or_default()))
         }
     }
 
+    /// The header by which the request is let in; marked so that nothing below logs or indexes it.
+    fn authorization(&self, url: &Url) -> Result<HeaderValue, AdministrationError> {
+        let token = match &self.credential {
+            Credential::SharedAccess(access) => {
+                // The resource of the signature is the address without the query, as a key limited to one queue needs it.
+                let mut resource = url.clone();
+                resource.set_query(None);
+                access.token(resource.as_str(), SystemTime::now(), TOKEN_LIFETIME).text
+            }
+        };
+        let mut authorization = HeaderValue::from_str(token.expose_secret())
+            .map_err(|_| self.malformed("the token is no header".to_owned()))?;
+        authorization.set_sensitive(true);
+        Ok(authorization)
+    }
+
     /// What an unsuccessful status means.
-    fn refusal(&self, entity: &str, status: StatusCode, headers: &HeaderMap, body: &str) -> AdministrationError {
-        let host = self.connection.host().to_owned();
+    fn refusal(&self, scope: &Scope, status: StatusCode, headers: &HeaderMap, body: &str) -> AdministrationError {
+        let host = self.namespace.host().to_owned();
         let detail = atom::error_detail(body).map(|detail| format!(": {detail}")).unwrap_or_default();
         let code = status.as_u16();
         match status {
-            StatusCode::NOT_FOUND => self.not_found(entity),
-            StatusCode::CONFLICT => AdministrationError::AlreadyExists { entity: entity.to_owned(), host },
+            StatusCode::NOT_FOUND => self.not_found(scope),
+            StatusCode::CONFLICT if matches!(scope, Scope::One(_)) => {
+                AdministrationError::AlreadyExists { entity: scope.entity(), host }
+            }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 AdministrationError::Unauthorized { host, status: code, detail }
             }
@@ -166,57 +176,78 @@ impl AdministrationClient {
                     .and_then(|value| retry_after(value, SystemTime::now()));
                 AdministrationError::Throttled { host, status: code, retry_after, detail }
             }
+            status if status.is_redirection() => {
+                AdministrationError::Redirected { host, status: code, target: self.redirect_target(headers) }
+            }
             _ => AdministrationError::Refused { host, status: code, detail },
         }
     }
 
-    fn not_found(&self, entity: &str) -> AdministrationError {
-        AdministrationError::NotFound { entity: entity.to_owned(), host: self.connection.host().to_owned() }
+    /// The host that a redirect points to. Only the host: a query can hold what is nobody's business.
+    fn redirect_target(&self, headers: &HeaderMap) -> String {
+        let location = headers.get(LOCATION).and_then(|value| value.to_str().ok());
+        let target = location.and_then(|location| self.base.join(location).ok());
+        match target.as_ref().map(|url| (url.host_str(), url.port_or_known_default())) {
+            Some((Some(host), Some(port))) => format!("{host}:{port}"),
+            Some((Some(host), None)) => host.to_owned(),
+            _ => "nowhere".to_owned(),
+        }
     }
 
-    fn malformed(&self, why: String) -> AdministrationError {
-        AdministrationError::Malformed { host: self.connection.host().to_owned(), why }
+    pub(super) fn not_found(&self, scope: &Scope) -> AdministrationError {
+        AdministrationError::NotFound { entity: scope.entity(), host: self.namespace.host().to_owned() }
     }
 
-    fn unavailable(&self, error: reqwest::Error) -> AdministrationError {
-        let why = if error.is_timeout() {
-            format!("nothing within {:?}", self.options.timeout)
-        } else if error.is_connect() {
-            format!("cannot connect to port {}", self.connection.administration_port())
+    pub(super) fn malformed(&self, why: String) -> AdministrationError {
+        AdministrationError::Malformed { host: self.namespace.host().to_owned(), why }
+    }
+
+    fn no_answer(&self, error: reqwest::Error) -> AdministrationError {
+        let host = self.namespace.host().to_owned();
+        if error.is_timeout() {
+            return AdministrationError::Timeout { host, after: self.options.timeout };
+        }
+        if let Some(refused) = tls_refusal(&error) {
+            return AdministrationError::Untrusted { host, source: Box::new(refused) };
+        }
+        let why = if error.is_connect() {
+            format!("cannot connect to port {}", self.namespace.administration_port())
         } else {
             "the exchange broke off".to_owned()
         };
-        AdministrationError::Unavailable {
-            host: self.connection.host().to_owned(),
-            why,
-            source: Some(Box::new(error.without_url())),
+        AdministrationError::Unavailable { host, why, source: Some(Box::new(error.without_url())) }
+    }
+}
+
+impl Scope {
+    /// The entity that is missing when the service says that something is.
+    fn entity(&self) -> EntityName {
+        match self {
+            Self::One(entity) => entity.clone(),
+            Self::Queues => EntityName::queue("$Resources/Queues"),
+            Self::Subscriptions { topic } => EntityName::topic(topic),
         }
     }
 }
 
-impl QueuePages<'_> {
-    /// The next page, at most [`AdministrationOptions::page_size`] queues; `None` after the last. After an error the same
-    /// page may be asked for again.
-    pub async fn next(&mut self) -> Result<Option<Vec<QueueDescription>>, AdministrationError> {
-        if self.finished {
-            return Ok(None);
-        }
-        let page_size = self.client.options.page_size.clamp(1, 100) as usize;
-        let mut url = self.client.base.clone();
-        url.set_path("/$Resources/Queues");
-        url.query_pairs_mut()
-            .append_pair("api-version", API_VERSION)
-            .append_pair("$skip", &self.skip.to_string())
-            .append_pair("$top", &page_size.to_string());
-        let body = self.client.send(Method::GET, "$Resources/Queues", url, None).await?;
-        let Document::Feed { queues, has_next } = atom::read(&body).map_err(|why| self.client.malformed(why))? else {
-            return Err(self.client.malformed("the listing is not a feed".to_owned()));
-        };
-        self.skip += queues.len();
-        // A short page without a next one is the last: asking once more would cost ten credits to learn nothing.
-        self.finished = queues.is_empty() || (queues.len() < page_size && !has_next);
-        Ok((!queues.is_empty()).then_some(queues))
+fn set_segments<'a>(url: &mut Url, segments: impl Iterator<Item = &'a str>) {
+    // A base with a host always has a path of segments.
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.clear().extend(segments);
     }
+}
+
+/// What rustls found wrong, where that is why there is no connection. An `io::Error` hides its content from `source`.
+fn tls_refusal(error: &(dyn Error + 'static)) -> Option<rustls::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(refusal) = error.downcast_ref::<rustls::Error>() {
+            return Some(refusal.clone());
+        }
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source());
+    }
+    None
 }
 
 /// `Retry-After` as RFC 9110, section 10.2.3, has it: seconds, or an HTTP date.
@@ -233,26 +264,33 @@ fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ConnectionString;
 
-    fn client() -> AdministrationClient {
+    fn exchange() -> Exchange {
         let text = "Endpoint=sb://h:1;SharedAccessKeyName=n;SharedAccessKey=TOPSECRET;UseDevelopmentEmulator=true";
-        AdministrationClient::new(&ConnectionString::parse(text).expect("well formed")).expect("plain HTTP")
+        let connection = ConnectionString::parse(text).expect("well formed");
+        Exchange::new(connection.namespace(), (&connection).into(), AdministrationOptions::default())
+            .expect("plain HTTP")
     }
 
     #[test]
-    fn a_queue_name_is_one_path_and_never_another_host() {
-        for (name, path) in [
-            ("orders", "/orders"),
-            ("Orders/EU", "/Orders/EU"),
-            ("a b?c#d", "/a%20b%3Fc%23d"),
-            ("@evil.example", "/@evil.example"),
+    fn a_name_is_one_path_and_never_another_host() {
+        for (scope, path) in [
+            (Scope::One(EntityName::queue("orders")), "/orders"),
+            (Scope::One(EntityName::queue("Orders/EU")), "/Orders/EU"),
+            (Scope::One(EntityName::queue("a b?c#d")), "/a%20b%3Fc%23d"),
+            (Scope::One(EntityName::queue("k%2Fse@evil.example:1")), "/k%252Fse@evil.example:1"),
+            (Scope::One(EntityName::subscription("area/t", "a?b")), "/area/t/Subscriptions/a%3Fb"),
+            (Scope::Subscriptions { topic: "area/t".to_owned() }, "/area/t/Subscriptions"),
+            (Scope::Queues, "/$Resources/Queues"),
         ] {
-            let url = client().queue_url(name).expect("a name");
-            assert_eq!((url.host_str(), url.port(), url.path()), (Some("h"), Some(1), path), "{name}");
-            assert_eq!(url.query(), Some("api-version=2021-05"), "{name}");
+            let url = exchange().url(&scope).expect("allowed");
+            assert_eq!((url.host_str(), url.port(), url.path()), (Some("h"), Some(1), path), "{scope:?}");
+            assert_eq!(url.query(), Some("api-version=2021-05"), "{scope:?}");
         }
-        for name in ["", "/", "//evil.example/q", "a//b", "a/../b", "..", "$Resources/Queues", "a\r\nb"] {
-            assert!(client().queue_url(name).is_err(), "{name:?}");
+        for name in ["", "//evil.example/q", "a/../b", "$Resources/Queues"] {
+            assert!(exchange().url(&Scope::One(EntityName::queue(name))).is_err(), "{name:?}");
+            assert!(exchange().url(&Scope::Subscriptions { topic: name.to_owned() }).is_err(), "{name:?}");
         }
     }
 
@@ -268,6 +306,6 @@ mod tests {
 
     #[test]
     fn debug_shows_no_secret() {
-        assert!(!format!("{:?}", client()).contains("TOPSECRET"));
+        assert!(!format!("{:?}", exchange()).contains("TOPSECRET"));
     }
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use broker::{Broker, Options, QueueOptions};
 use bytes::Bytes;
 use servicebus::{
-    Adapter, AdministrationClient, AdministrationOptions, ClientOptions, ConnectionString, OutgoingMessage,
-    QueueClient, QueueCounts, ReceivedMessage, Settlement, connect, connect_with,
+    Adapter, AdministrationClient, AdministrationOptions, ClientOptions, ConnectionString, EntityCounts,
+    OutgoingMessage, QueueClient, ReceivedMessage, Settlement, connect, connect_with,
 };
 
 use crate::proxy::Proxy;
@@ -72,7 +72,7 @@ impl Scene {
         AdministrationClient::with_options(&parse(self.broker.connection_string()), options).expect("a client")
     }
 
-    pub(crate) async fn counts(&self, queue: &str) -> QueueCounts {
+    pub(crate) async fn counts(&self, queue: &str) -> EntityCounts {
         self.administration().queue(queue).await.expect("the queue").counts
     }
 }

@@ -1,5 +1,7 @@
 //! Documents as the service writes them, and documents that it would not write.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -24,7 +26,7 @@ const DESCRIPTION: &str = r#"<LockDuration>PT1M</LockDuration><MaxSizeInMegabyte
     <d2p1:ScheduledMessageCount>2</d2p1:ScheduledMessageCount><d2p1:TransferMessageCount>3</d2p1:TransferMessageCount>
     <d2p1:TransferDeadLetterMessageCount>5</d2p1:TransferDeadLetterMessageCount></CountDetails>"#;
 
-fn read_entry(text: &str) -> QueueDescription {
+fn read_entry(text: &str) -> EntityDescription {
     match read(text) {
         Ok(Document::Entry(queue)) => queue,
         Ok(Document::Feed { .. }) => panic!("read as a feed"),
@@ -37,9 +39,9 @@ fn an_entry_gives_the_counts_whatever_its_prefixes() {
     let text = entry("orders/eu", DESCRIPTION);
     let queue = read_entry(&text);
     assert_eq!(queue.name, "orders/eu");
-    let counts = QueueCounts { active: 4, dead_letter: 1, scheduled: 2, transfer: 3, transfer_dead_letter: 5 };
+    let counts = EntityCounts { active: 4, dead_letter: 1, scheduled: 2, transfer: 3, transfer_dead_letter: 5 };
     assert_eq!(queue.counts, counts);
-    assert_eq!(queue.status, QueueStatus::Active);
+    assert_eq!(queue.status, EntityStatus::Active);
     assert_eq!(queue.lock_duration, Duration::from_mins(1));
     assert_eq!((queue.max_delivery_count, queue.requires_session), (10, false));
     assert_eq!(read_entry(&text.replace("d2p1:", "a:").replace("xmlns:d2p1", "xmlns:a")).counts, counts);
@@ -48,7 +50,7 @@ fn an_entry_gives_the_counts_whatever_its_prefixes() {
 #[test]
 fn a_status_outside_the_four_is_kept_as_a_word() {
     let queue = read_entry(&entry("q", &DESCRIPTION.replace(">Active<", ">Restoring<")));
-    assert_eq!(queue.status, QueueStatus::Other("Restoring".to_owned()));
+    assert_eq!(queue.status, EntityStatus::Other("Restoring".to_owned()));
 }
 
 #[test]
@@ -57,9 +59,9 @@ fn a_feed_gives_its_entries_and_may_be_empty() {
         <title type="text">Queues</title><id>https://h/$Resources/Queues</id><updated>2026-01-01T00:00:00Z</updated>
         <link rel="self" href="https://h/$Resources/Queues"/>"#;
     let two = format!("{head}{}{}</feed>", entry("a", DESCRIPTION), entry("b", DESCRIPTION));
-    let Ok(Document::Feed { queues, has_next: false }) = read(&two) else { panic!("a feed of two") };
+    let Ok(Document::Feed { entities: queues, has_next: false, .. }) = read(&two) else { panic!("a feed of two") };
     assert_eq!(queues.iter().map(|queue| queue.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
-    let Ok(Document::Feed { queues, has_next: false }) = read(&format!("{head}</feed>")) else {
+    let Ok(Document::Feed { entities: queues, has_next: false, .. }) = read(&format!("{head}</feed>")) else {
         panic!("a feed of none")
     };
     assert!(queues.is_empty());
@@ -78,7 +80,7 @@ fn what_is_not_such_a_document_is_an_error_in_words() {
         (entry("q", ""), "LockDuration"),
         (entry("q", &DESCRIPTION.replace("PT1M", "soon")), "LockDuration \"soon\" of \"q\""),
         (entry("q", &DESCRIPTION.replace(">4<", ">-4<")), ""),
-        (entry("q", DESCRIPTION).replace("QueueDescription", "TopicDescription"), "has no QueueDescription"),
+        (entry("q", DESCRIPTION).replace("QueueDescription", "TopicDescription"), "has neither a QueueDescription"),
         ("<a>".repeat(100_000), "root element is \"a\""),
         (format!("<entry>{}", "<a>".repeat(100_000)), ""),
     ] {
@@ -96,7 +98,7 @@ fn a_new_queue_says_only_what_was_asked_for() {
         default_message_time_to_live: Some(Duration::from_hours(24 * 14)),
         dead_lettering_on_message_expiration: Some(true),
     };
-    let text = String::from_utf8(write(&new).expect("written to memory")).expect("UTF-8");
+    let text = String::from_utf8(queue(&new).expect("written to memory")).expect("UTF-8");
     assert!(
         text.contains(
             "<LockDuration>PT5S</LockDuration><DefaultMessageTimeToLive>P14D</DefaultMessageTimeToLive>\

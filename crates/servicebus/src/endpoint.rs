@@ -1,4 +1,5 @@
-//! The value of `Endpoint`: `sb://HOST[:PORT][/]`, where HOST is a DNS name, an IPv4 address or a bracketed IPv6 address.
+//! Where something listens: `HOST[:PORT]`, where HOST is a DNS name, an IPv4 address or a bracketed IPv6 address; in a
+//! connection string's `Endpoint` written `sb://HOST[:PORT][/]`. Pure; nothing is resolved.
 
 use std::net::Ipv6Addr;
 
@@ -21,24 +22,25 @@ pub enum EndpointError {
 }
 
 /// A host, lower-case, without the brackets of an IPv6 address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Host {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Host {
     text: String,
     is_ipv6: bool,
 }
 
 impl Host {
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
     /// As it stands in a URL.
-    pub(super) fn in_url(&self) -> String {
+    pub(crate) fn in_url(&self) -> String {
         if self.is_ipv6 { format!("[{}]", self.text) } else { self.text.clone() }
     }
 }
 
-pub(super) fn parse(endpoint: &str) -> Result<(Host, Option<u16>), EndpointError> {
+/// The value of `Endpoint`.
+pub(crate) fn parse(endpoint: &str) -> Result<(Host, Option<u16>), EndpointError> {
     let (scheme, rest) = endpoint.split_once("://").ok_or(EndpointError::Scheme)?;
     if !scheme.eq_ignore_ascii_case("sb") {
         return Err(EndpointError::Scheme);
@@ -47,6 +49,11 @@ pub(super) fn parse(endpoint: &str) -> Result<(Host, Option<u16>), EndpointError
     if rest.contains('/') {
         return Err(EndpointError::Path);
     }
+    parse_authority(rest)
+}
+
+/// A host, with a port or without.
+pub(crate) fn parse_authority(rest: &str) -> Result<(Host, Option<u16>), EndpointError> {
     let (host, port) = if let Some(bracketed) = rest.strip_prefix('[') {
         let (address, port) = bracketed.split_once(']').ok_or(EndpointError::Host)?;
         let address: Ipv6Addr = address.parse().map_err(|_| EndpointError::Host)?;
