@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use runtime::LogArgs;
 
 use crate::access::SharedAccessKey;
+use crate::control::ControlKey;
 use crate::durations;
 use crate::options::{Options, QueueOptions};
 use crate::tls::{CertificateSource, TlsOptions};
@@ -67,6 +68,10 @@ pub struct Args {
     /// Send clients away that do not speak TLS
     #[arg(long)]
     pub tls_only: bool,
+    /// File with a key (at least 16 bytes) that lets callers from other machines use the control endpoint, as
+    /// `Authorization: Bearer KEY`. Without it, only callers on this machine may
+    #[arg(long, value_name = "FILE")]
+    pub control_key_file: Option<PathBuf>,
     /// Logs.
     #[command(flatten)]
     pub log: LogArgs,
@@ -91,6 +96,7 @@ impl Args {
             tls_generate,
             tls_ca_file,
             tls_only,
+            control_key_file,
             log: _,
         } = self;
         let mut keys = Vec::new();
@@ -121,6 +127,7 @@ impl Args {
             bail!("--tls-only needs --tls-generate, or --tls-certificate and --tls-key");
         }
         let tls = source.map(|certificate| TlsOptions { certificate, authority_file: tls_ca_file, only: tls_only });
+        let control_key = control_key_file.as_deref().map(control_key_in_file).transpose()?;
         let options = Options {
             listen,
             queues,
@@ -129,6 +136,7 @@ impl Args {
             acknowledge_delay: Duration::from_millis(acknowledge_delay_ms),
             max_connections: max_connections as usize,
             tls,
+            control_key,
         };
         Ok((options, ready_file))
     }
@@ -202,6 +210,13 @@ fn keys_in_file(path: &Path) -> anyhow::Result<Vec<SharedAccessKey>> {
         bail!("--shared-access-key-file {} holds no key; write one NAME=KEY a line", path.display());
     }
     Ok(keys)
+}
+
+fn control_key_in_file(path: &Path) -> anyhow::Result<ControlKey> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("read --control-key-file {}", path.display()))?;
+    ControlKey::new(text.trim()).with_context(|| {
+        format!("--control-key-file {}: a control key has at least {} bytes", path.display(), ControlKey::MIN_BYTES)
+    })
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ mod address;
 mod admin;
 mod args;
 mod content;
+mod control;
+mod counters;
 mod durations;
 mod http;
 mod hub;
@@ -22,6 +24,8 @@ mod tls;
 
 pub use access::{EMULATOR_KEY, EMULATOR_KEY_NAME, KeyError, SharedAccessKey};
 pub use args::{Args, Secret};
+pub use control::ControlKey;
+pub use counters::{ConnectionCounts, Counts, Operation, Outcome, Tally};
 pub use options::{Options, QueueOptions};
 pub use server::{Broker, StartError};
 pub use tls::{CertificateSource, TlsError, TlsOptions};

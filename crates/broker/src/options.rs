@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::access::SharedAccessKey;
+use crate::control::ControlKey;
 use crate::tls::TlsOptions;
 
 /// What a broker is started with. `Options::default()` listens on a free port of 127.0.0.1 and has no queues.
@@ -23,6 +24,8 @@ pub struct Options {
     pub max_connections: usize,
     /// TLS on the same addresses; without it, clients that speak TLS are sent away.
     pub tls: Option<TlsOptions>,
+    /// Lets callers from other machines use the control endpoint; without it, only those on this machine may.
+    pub control_key: Option<ControlKey>,
 }
 
 /// A queue that exists from the start.
@@ -53,6 +56,7 @@ impl Default for Options {
             acknowledge_delay: Duration::ZERO,
             max_connections: 1_000,
             tls: None,
+            control_key: None,
         }
     }
 }

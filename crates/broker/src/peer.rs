@@ -26,6 +26,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
+use crate::counters::Counters;
 use crate::hub::{Hub, PeerId, Push};
 use crate::state::{EntityName, ReceiverId};
 use permits::Permits;
@@ -53,6 +54,7 @@ pub(crate) struct PeerSettings {
     pub(crate) access: Arc<Access>,
     /// How long to wait before a message sent is acknowledged.
     pub(crate) acknowledge_delay: Duration,
+    pub(crate) counters: Arc<Counters>,
 }
 
 /// Speaks AMQP over one socket until either side ends it.

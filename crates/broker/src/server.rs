@@ -18,7 +18,9 @@ use uuid::Uuid;
 
 use crate::access::{Access, SharedAccessKey};
 use crate::admin::Admin;
-use crate::http::{self, Caller};
+use crate::control::Control;
+use crate::counters::{Counters, Counts};
+use crate::http::{Caller, Http};
 use crate::hub::Hub;
 use crate::options::{Options, QueueOptions};
 use crate::peer::{self, PeerSettings};
@@ -79,6 +81,7 @@ pub struct Broker {
     connection_string: String,
     tls_connection_string: Option<String>,
     certificate_authority_pem: Option<String>,
+    counters: Arc<Counters>,
     tasks: TaskTracker,
     stop: DropGuard,
 }
@@ -86,7 +89,8 @@ pub struct Broker {
 impl Broker {
     /// Binds all addresses, creates the queues, and serves in tasks of the current runtime.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let Options { listen, queues, keys, accept_any_jwt, acknowledge_delay, max_connections, tls } = options;
+        let Options { listen, queues, keys, accept_any_jwt, acknowledge_delay, max_connections, tls, control_key } =
+            options;
         let key = keys.first().ok_or(StartError::NoKey)?.clone();
         let mut listeners = Vec::with_capacity(listen.len());
         for address in listen {
@@ -110,10 +114,16 @@ impl Broker {
             create_queue(&hub, queue)?;
         }
         let access = Arc::new(Access::new(keys, accept_any_jwt));
+        let counters = Arc::new(Counters::default());
         let shared = Arc::new(Shared {
-            admin: Arc::new(Admin::new(Arc::clone(&hub), Arc::clone(&access))),
+            counters: Arc::clone(&counters),
+            http: Arc::new(Http {
+                admin: Admin::new(Arc::clone(&hub), Arc::clone(&access)),
+                control: Control { counters: Arc::clone(&counters), key: control_key },
+                counters: Arc::clone(&counters),
+            }),
             hub: Arc::clone(&hub),
-            peers: Arc::new(PeerSettings { access, acknowledge_delay }),
+            peers: Arc::new(PeerSettings { access, acknowledge_delay, counters: Arc::clone(&counters) }),
             tls,
             places: Arc::new(Semaphore::new(max_connections.clamp(1, Semaphore::MAX_PERMITS))),
         });
@@ -127,7 +137,15 @@ impl Broker {
             tracing::info!(%address, "listening for AMQP and HTTP");
         }
         let stop = stop.drop_guard();
-        Ok(Self { addresses, connection_string, tls_connection_string, certificate_authority_pem, tasks, stop })
+        Ok(Self {
+            addresses,
+            connection_string,
+            tls_connection_string,
+            certificate_authority_pem,
+            counters,
+            tasks,
+            stop,
+        })
     }
 
     /// The addresses it listens on, with their real ports, in the order of the options.
@@ -148,6 +166,16 @@ impl Broker {
     /// The certificate that clients must trust, as PEM, where the broker generated its own.
     pub fn certificate_authority_pem(&self) -> Option<&str> {
         self.certificate_authority_pem.as_deref()
+    }
+
+    /// What clients have asked for since the start or the last reset.
+    pub fn counters(&self) -> Counts {
+        self.counters.snapshot()
+    }
+
+    /// The same, and begins anew.
+    pub fn reset_counters(&self) -> Counts {
+        self.counters.reset()
     }
 
     /// Stops accepting, closes every connection with `amqp:connection:forced`, and returns when all are gone (at most
@@ -172,7 +200,8 @@ impl fmt::Debug for Broker {
 /// What connections share.
 struct Shared {
     hub: Arc<Hub>,
-    admin: Arc<Admin>,
+    http: Arc<Http>,
+    counters: Arc<Counters>,
     peers: Arc<PeerSettings>,
     tls: Option<Tls>,
     places: Arc<Semaphore>,
@@ -198,6 +227,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: TaskTracker, 
         };
         let (shared, stop) = (Arc::clone(&shared), stop.clone());
         let serving = async move {
+            let _open = shared.counters.connected();
             serve(Socket::new(stream), client, &shared, stop).await;
             drop(place);
         };
@@ -233,6 +263,7 @@ async fn serve(mut socket: Socket, client: SocketAddr, shared: &Shared, stop: Ca
             return;
         }
     };
+    shared.counters.secured();
     let Some(sniffed) = first_bytes(&mut stream, &stop).await else { return };
     let (read, write) = tokio::io::split(stream);
     let read = io::Cursor::new(sniffed.taken).chain(read);
@@ -260,10 +291,13 @@ async fn serve_protocol(
     stop: CancellationToken,
 ) {
     match protocol {
-        Protocol::Amqp => peer::serve(read, write, Arc::clone(&shared.hub), Arc::clone(&shared.peers), stop).await,
+        Protocol::Amqp => {
+            let _open = shared.counters.speaks_amqp();
+            peer::serve(read, write, Arc::clone(&shared.hub), Arc::clone(&shared.peers), stop).await;
+        }
         Protocol::Http => {
             let caller = Caller { address: client, is_tls };
-            http::serve(tokio::io::join(read, write), caller, Arc::clone(&shared.admin), stop).await;
+            Arc::clone(&shared.http).serve(tokio::io::join(read, write), caller, stop).await;
         }
         Protocol::Tls => tracing::warn!("a client speaks TLS inside TLS"),
         Protocol::Unknown => tracing::warn!("a client speaks neither AMQP nor HTTP"),

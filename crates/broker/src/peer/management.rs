@@ -45,10 +45,20 @@ pub(super) fn answer(hub: &Hub, address: &Address, request: &Message, host: &str
         }
     };
     match result {
-        Ok(Some(map)) => {
-            Reply { status: 200, description: "OK".to_owned(), condition: None, body: Body::value(&Value::Map(map)) }
-        }
-        Ok(None) => Reply { status: 204, description: "NoContent".to_owned(), condition: None, body: Body::empty() },
+        Ok(Some(map)) => Reply {
+            status: 200,
+            description: "OK".to_owned(),
+            condition: None,
+            messages: messages_in(&map),
+            body: Body::value(&Value::Map(map)),
+        },
+        Ok(None) => Reply {
+            status: 204,
+            description: "NoContent".to_owned(),
+            condition: None,
+            body: Body::empty(),
+            messages: 0,
+        },
         Err(failed) => {
             let Failed { status, condition, text } = failed.for_host(host);
             tracing::debug!(operation, status, text, "management request refused");
@@ -57,9 +67,16 @@ pub(super) fn answer(hub: &Hub, address: &Address, request: &Message, host: &str
                 description: refusals::tracked(&text),
                 condition: Some(condition),
                 body: Body::value(&Value::Map(Map::default())),
+                messages: 0,
             }
         }
     }
+}
+
+/// Messages that a reply holds, or that were stored.
+fn messages_in(reply: &Map) -> u64 {
+    let items = reply.get("messages").or_else(|| reply.get("sequence-numbers")).and_then(Value::as_list);
+    items.map_or(0, |items| items.len() as u64)
 }
 
 /// Why a request was not done.

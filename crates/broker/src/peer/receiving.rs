@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::{LinkKind, Peer, refusals};
 use crate::content::{StoredMessage, delivery_tag, encode_delivery};
+use crate::counters::{self, Operation};
 use crate::state::{Address, Delivery, Event, LockToken, Outcome, ReceiveMode, ReceiverId, Refusal};
 
 /// Deliveries the state may have under way to one link beyond those written: enough to keep a fast client busy, few
@@ -155,6 +156,7 @@ impl Peer {
             match self.engine.send(link, outgoing) {
                 Ok(id) => {
                     receiving.written += 1;
+                    self.settings.counters.count(Operation::Receive, counters::Outcome::Ok, 1);
                     if let Some(lock) = delivery.lock {
                         receiving.unsettled.insert(id, lock.token);
                     }

@@ -69,6 +69,8 @@ pub(super) struct Reply {
     pub(super) description: String,
     pub(super) condition: Option<&'static str>,
     pub(super) body: Body,
+    /// Messages in the body, or stored by the request.
+    pub(super) messages: u64,
 }
 
 impl Peer {
@@ -102,10 +104,11 @@ impl Peer {
             RequestNode::Tokens => ("status-code", "status-description", "error-condition", self.put_token(request)),
             RequestNode::Management(address) => {
                 let reply = management::answer(&self.hub, address, request, &self.host());
+                self.settings.counters.count_management(request, reply.status, reply.messages);
                 ("statusCode", "statusDescription", "errorCondition", reply)
             }
         };
-        let Reply { status: code, description: text, condition, body } = reply;
+        let Reply { status: code, description: text, condition, body, messages: _ } = reply;
         let mut application_properties = Map::from([(status, Value::Int(code)), (description, Value::from(text))]);
         if let Some(condition) = condition {
             application_properties.insert(error_condition, Value::symbol(condition));
@@ -203,14 +206,16 @@ impl Peer {
         };
         match self.permits.add(permit) {
             // The Rust client takes no other success than 202.
-            Ok(()) => Reply { status: 202, description: "Accepted".to_owned(), condition: None, body: no_body() },
+            Ok(()) => {
+                Reply { status: 202, description: "Accepted".to_owned(), condition: None, body: no_body(), messages: 0 }
+            }
             Err(error) => denied(403, "amqp:resource-limit-exceeded", &format!("{error}.")),
         }
     }
 }
 
 fn denied(status: i32, condition: &'static str, description: &str) -> Reply {
-    Reply { status, description: description.to_owned(), condition: Some(condition), body: no_body() }
+    Reply { status, description: description.to_owned(), condition: Some(condition), body: no_body(), messages: 0 }
 }
 
 fn no_body() -> Body {

@@ -6,6 +6,7 @@ use amqp::{AmqpError, Attach, DeliveryId, DeliveryState, Incoming, LinkId, Sessi
 
 use super::{LinkKind, MAX_MESSAGE_BYTES, Peer, SENDER_CREDIT, refusals};
 use crate::content::{ContentError, decode_transfer};
+use crate::counters::{Operation, Outcome};
 use crate::state::{Address, Effect, EntityName, Event, Part, Refusal};
 
 impl Peer {
@@ -43,8 +44,10 @@ impl Peer {
         let Some(LinkKind::Sending(queue)) = self.links.get(&link).map(|link| &link.kind) else { return };
         let queue = queue.clone();
         let Incoming { id, message_format, settled, payload, .. } = delivery;
-        let state = match self.store(&queue, message_format, &payload) {
-            Ok(()) => DeliveryState::Accepted,
+        let stored = self.store(&queue, message_format, &payload);
+        self.settings.counters.count_send(&stored);
+        let state = match stored {
+            Ok(_) => DeliveryState::Accepted,
             Err(error) => {
                 tracing::info!(%queue, %error, "message rejected");
                 DeliveryState::Rejected(Some(error))
@@ -62,6 +65,7 @@ impl Peer {
             "The received message exceeds the limit ({MAX_MESSAGE_BYTES} bytes) currently allowed on the link."
         );
         tracing::info!(limit = MAX_MESSAGE_BYTES, "message rejected: too large");
+        self.settings.counters.count(Operation::Send, Outcome::Refused, 1);
         if !settled {
             let error = AmqpError::new("amqp:link:message-size-exceeded", refusals::tracked(&text));
             self.acknowledge(link, id, DeliveryState::Rejected(Some(error)));
@@ -69,7 +73,8 @@ impl Peer {
         self.replenish(link);
     }
 
-    fn store(&self, queue: &EntityName, message_format: u32, payload: &bytes::Bytes) -> Result<(), AmqpError> {
+    /// Stores the messages; how many there were.
+    fn store(&self, queue: &EntityName, message_format: u32, payload: &bytes::Bytes) -> Result<u64, AmqpError> {
         let messages = decode_transfer(message_format, payload)
             .map_err(|error| AmqpError::new(error.condition(), refusals::tracked(&sentence(&error))))?;
         let result = self.hub.request(
@@ -79,7 +84,7 @@ impl Peer {
                 _ => None,
             },
         );
-        result.map(|_| ()).map_err(|refusal| refusals::error(&refusal, &self.host()))
+        result.map(|numbers| numbers.len() as u64).map_err(|refusal| refusals::error(&refusal, &self.host()))
     }
 }
 

@@ -8,6 +8,7 @@
 mod access;
 mod admin;
 mod client;
+mod counters;
 mod http;
 mod management;
 mod ports;
