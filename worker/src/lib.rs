@@ -53,6 +53,10 @@ pub struct Args {
     /// terminationGracePeriodSeconds (Kubernetes' default is 30)
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, default_value = "25")]
     pub drain_timeout: Seconds,
+    /// End with success once nothing is in hand and no message has come for this many seconds: for a Job, which must end
+    /// by itself [default: work until SIGTERM]
+    #[arg(long, env = "EXIT_WHEN_IDLE", value_name = "SECONDS", allow_negative_numbers = true)]
+    pub exit_when_idle: Option<Seconds>,
     /// Write the ready line to this file too, atomically, once the queue was reached
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
@@ -61,14 +65,18 @@ pub struct Args {
     pub log: runtime::LogArgs,
 }
 
-/// Works until `shutdown` is cancelled, then drains: exit code 0. An error that no waiting mends (no such queue, refused
+/// Works until `shutdown` is cancelled, or there is no more work if it was told to end then; drains: exit code 0. An error that no waiting mends (no such queue, refused
 /// credential) ends it too, after what is in hand is finished.
 pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
-    let Args { queue: flags, wait_time, concurrency, ledger, drain_timeout, ready_file, log: _ } = args;
+    let Args { queue: flags, wait_time, concurrency, ledger, drain_timeout, exit_when_idle, ready_file, log: _ } = args;
     let queue = flags.queue()?;
     let ledger = ledger.as_deref().map(Ledger::open).transpose().context("prepare --ledger")?;
     let handler = Arc::new(Simulated::new(wait_time.0, ledger));
-    let settings = Settings { concurrency: usize::from(concurrency), drain_timeout: drain_timeout.0 };
+    let settings = Settings {
+        concurrency: usize::from(concurrency),
+        drain_timeout: drain_timeout.0,
+        exit_when_idle: exit_when_idle.map(|patience| patience.0),
+    };
     tracing::info!(
         queue = queue.name,
         namespace = queue.namespace,

@@ -28,6 +28,8 @@ pub struct Settings {
     pub concurrency: usize,
     /// How long messages in hand may take to be finished once it was told to stop.
     pub drain_timeout: Duration,
+    /// Ends by itself when nothing was in hand and no message has come for this long; `None` goes on for ever.
+    pub exit_when_idle: Option<Duration>,
 }
 
 /// The loop has come to its end.
@@ -48,7 +50,8 @@ pub enum Failure {
     Announce(anyhow::Error),
 }
 
-/// Receives, handles and settles until `shutdown` is cancelled or the queue turns out unusable. Then it receives no more,
+/// Receives, handles and settles until `shutdown` is cancelled, it was idle for long enough, or the queue turns out unusable.
+/// Then it receives no more,
 /// lets what is in hand be finished within the drain timeout, gives the rest back and closes the client.
 ///
 /// `announce` is called once, when the queue was reached for the first time.
@@ -62,7 +65,7 @@ pub async fn receive_and_settle(
     let mut hands = Hands::new(client.clone(), handler);
     let cause = match reach(client.as_ref(), &shutdown).await {
         Reached::Yes => match announce() {
-            Ok(()) => receive(client.as_ref(), &mut hands, settings.concurrency.max(1), &shutdown).await.err(),
+            Ok(()) => receive(client.as_ref(), &mut hands, settings, &shutdown).await.err(),
             Err(error) => Some(Failure::Announce(error)),
         },
         Reached::ToldToStop => None,
@@ -108,17 +111,25 @@ async fn reach(client: &dyn QueueClient, shutdown: &CancellationToken) -> Reache
     }
 }
 
-/// Fills free hands until it is told to stop (`Ok`) or receiving fails for good.
+/// Fills free hands until it is told to stop or was idle for long enough (both `Ok`), or receiving fails for good.
 async fn receive(
     client: &dyn QueueClient,
     hands: &mut Hands,
-    concurrency: usize,
+    settings: Settings,
     shutdown: &CancellationToken,
 ) -> Result<(), Failure> {
     let mut outage = Outage::default();
     let mut not_before = Instant::now();
+    // While the queue cannot be asked, nobody knows whether it is empty: an outage is not idleness.
+    let mut idle_since = Instant::now();
     loop {
-        let free = concurrency.saturating_sub(hands.busy());
+        let free = settings.concurrency.max(1).saturating_sub(hands.busy());
+        let idle = async {
+            match settings.exit_when_idle {
+                Some(patience) => tokio::time::sleep_until(idle_since + patience).await,
+                None => std::future::pending().await,
+            }
+        };
         let receiving = async {
             tokio::time::sleep_until(not_before).await;
             client.receive(free, RECEIVE_WAIT).await
@@ -126,17 +137,28 @@ async fn receive(
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(()),
-            () = hands.one_done(), if hands.busy() > 0 => {}
+            () = hands.one_done(), if hands.busy() > 0 => idle_since = Instant::now(),
             received = receiving, if free > 0 => match received {
                 Ok(messages) => {
                     outage.over();
+                    if !messages.is_empty() {
+                        idle_since = Instant::now();
+                    }
                     for message in messages {
                         hands.take(message);
                     }
                 }
-                Err(error) if error.is_transient() => not_before = Instant::now() + outage.goes_on(&error),
+                Err(error) if error.is_transient() => {
+                    not_before = Instant::now() + outage.goes_on(&error);
+                    idle_since = not_before;
+                }
                 Err(error) => return Err(Failure::Client(error)),
             },
+            // Last, so that a message that has come is taken first.
+            () = idle, if hands.busy() == 0 => {
+                tracing::info!("no message has come for as long as --exit-when-idle says");
+                return Ok(());
+            }
         }
     }
 }
@@ -253,7 +275,8 @@ mod tests {
     use crate::Outcome;
     use crate::fake::{Asked, Fake, Says, message};
 
-    const SETTINGS: Settings = Settings { concurrency: 2, drain_timeout: Duration::from_secs(10) };
+    const SETTINGS: Settings =
+        Settings { concurrency: 2, drain_timeout: Duration::from_secs(10), exit_when_idle: None };
 
     async fn stopped(fake: &Arc<Fake>, work: Duration, shutdown_after: Duration) -> Stopped {
         let shutdown = CancellationToken::new();
@@ -299,6 +322,21 @@ mod tests {
         let stopped = stopped(&fake, Duration::ZERO, Duration::from_mins(2)).await;
         assert!(stopped.cause.is_none());
         assert_eq!(stopped.figures.handled, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn told_to_end_when_idle_it_works_first_and_an_outage_is_not_idleness() {
+        let fake = Arc::new(Fake::default());
+        *fake.receive_failures.lock().expect("no panic before") = [FailureKind::Timeout; 20].into();
+        fill(&fake, 3);
+        let settings = Settings { exit_when_idle: Some(Duration::from_secs(2)), ..SETTINGS };
+        let handler = Arc::new(Says(Outcome::Complete, Duration::from_secs(7)));
+        let begun = Instant::now();
+        let stopped = receive_and_settle(fake.clone(), handler, settings, CancellationToken::new(), || Ok(())).await;
+        assert!(stopped.cause.is_none());
+        assert_eq!(stopped.figures.handled, 3, "after twenty failures, and although handling takes longer than 2 s");
+        assert!(begun.elapsed() > Duration::from_secs(16), "two rounds of handling, then the two seconds");
+        assert_eq!(fake.asked().last(), Some(&Asked::Close));
     }
 
     #[tokio::test(start_paused = true)]

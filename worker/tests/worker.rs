@@ -50,6 +50,19 @@ async fn every_message_is_handled_once_and_stands_in_a_ledger() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_of_a_job_ends_by_itself_when_there_is_nothing_left() {
+    for client in clients() {
+        let bench = Bench::start(MINUTE).await;
+        bench.fill(0..20).await;
+        let worker = worker(&bench, client, "ledger", &["--wait-time", "0.01", "--exit-when-idle", "0.3"]);
+        let ended = worker.ended().await;
+        assert!(ended.status.success(), "{client}: {}", ended.stderr);
+        assert_eq!(bench.ledger("ledger"), (0..20).collect::<Vec<u64>>(), "{client}");
+        bench.until_counts(0, 0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_sigterm_what_is_in_hand_is_finished_and_nothing_stays_locked() {
     for client in clients() {
         let bench = Bench::start(MINUTE).await;
