@@ -3,37 +3,47 @@
 //! Made by [`crate::connections`] alone, so that no credential can reach a host that nobody allowed.
 
 use std::fmt;
+use std::sync::Arc;
 
-use servicebus::ConnectionString;
+use servicebus::{Credential, Namespace};
 
 use crate::keyed_hash::Digest;
 
-/// A namespace and the credential for it. Cheap enough to clone for every refresh.
+/// A namespace and the credential for it. Cheap to clone.
 #[derive(Clone)]
-pub struct Access {
-    connection: ConnectionString,
+pub struct Access(Arc<Inner>);
+
+struct Inner {
+    namespace: Namespace,
+    credential: Credential,
     digest: Digest,
 }
 
 impl Access {
-    /// Of a connection string whose endpoint is allowed. `digest` tells it from every other.
-    pub(crate) fn checked(connection: ConnectionString, digest: Digest) -> Self {
-        Self { connection, digest }
+    /// Of a namespace that the credential may be sent to. `digest` tells the two from every other two.
+    pub(crate) fn checked(namespace: Namespace, credential: Credential, digest: Digest) -> Self {
+        Self(Arc::new(Inner { namespace, credential, digest }))
     }
 
-    /// Where and as whom.
-    pub fn connection(&self) -> &ConnectionString {
-        &self.connection
+    /// Where.
+    pub fn namespace(&self) -> &Namespace {
+        &self.0.namespace
+    }
+
+    /// As whom.
+    pub fn credential(&self) -> &Credential {
+        &self.0.credential
     }
 
     /// The namespace's host.
     pub fn host(&self) -> &str {
-        self.connection.host()
+        self.0.namespace.host()
     }
 
-    /// Equal for the same namespace with the same credential, and only then. Says nothing about either.
+    /// Equal for the same namespace with the same credential, and only then: when a secret changes, so does this. Says
+    /// nothing about either.
     pub fn digest(&self) -> Digest {
-        self.digest
+        self.0.digest
     }
 }
 

@@ -1,7 +1,8 @@
-//! Readings from the administration API: one GET of a queue's description yields all five counts and its status.
+//! Readings from the administration API: one GET of a description yields all five counts, the status and the settings;
+//! one page of a listing yields them for up to 100 entities.
 //!
 //! Owns the administration clients, one for each namespace and credential, so that connections and TLS sessions are
-//! reused. Whether a credential may be sent to a host was checked before a query comes here.
+//! reused. Whether a credential may be sent to a host was checked before an access comes here.
 
 use std::error::Error;
 use std::time::Duration;
@@ -9,19 +10,20 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use moka::future::Cache;
+use moka::policy::EvictionPolicy;
 use scaling::{Counts, EntityStatus};
-use servicebus::{AdministrationClient, AdministrationError, EntityDescription};
+use servicebus::{AdministrationClient, AdministrationError, AdministrationOptions, EntityDescription};
 
 use crate::access::Access;
 use crate::entity::{Entity, Listing};
 use crate::keyed_hash::Digest;
 use crate::source::{Observed, Page, ReadFailure, Source};
 
-/// Most clients kept at a time, and for how long without use.
+/// Most clients kept at a time, and for how long without use. Losing one costs a handshake, nothing else.
 const MAX_CLIENTS: u64 = 1_000;
 const FORGET_AFTER: Duration = Duration::from_mins(10);
 
-/// Reads queues through the administration API.
+/// Reads through the administration API.
 pub struct AdministrationSource {
     clients: Cache<Digest, AdministrationClient>,
 }
@@ -29,22 +31,44 @@ pub struct AdministrationSource {
 impl AdministrationSource {
     /// Without any client yet.
     pub fn new() -> Self {
-        let clients = Cache::builder().max_capacity(MAX_CLIENTS).time_to_idle(FORGET_AFTER).build();
+        let clients = Cache::builder()
+            .max_capacity(MAX_CLIENTS)
+            .time_to_idle(FORGET_AFTER)
+            .eviction_policy(EvictionPolicy::lru())
+            .build();
         Self { clients }
     }
 
     async fn client(&self, access: &Access) -> Result<AdministrationClient, ReadFailure> {
-        let connect = async { AdministrationClient::new(access.connection()) };
+        let connect = async {
+            let (namespace, credential) = (access.namespace().clone(), access.credential().clone());
+            AdministrationClient::connect(namespace, credential, AdministrationOptions::default())
+        };
         self.clients.try_get_with(access.digest(), connect).await.map_err(|error| failure(&error))
     }
 
     async fn observe(&self, access: &Access, entity: &Entity) -> Result<Observed, ReadFailure> {
         let client = self.client(access).await?;
-        match entity {
-            Entity::Queue(name) => client.queue(name).await.map(|queue| observed(&queue)),
-            Entity::Subscription { .. } => return Err(ReadFailure::Unreachable("not supported yet".to_owned())),
-        }
-        .map_err(|error| failure(&error))
+        let description = match entity {
+            Entity::Queue(name) => client.queue(name).await,
+            Entity::Subscription { topic, subscription } => client.subscription(topic, subscription).await,
+        };
+        description.map(|description| observed(&description)).map_err(|error| failure(&error))
+    }
+
+    async fn list(&self, access: &Access, listing: &Listing, skip: usize) -> Result<Page, ReadFailure> {
+        let client = self.client(access).await?;
+        let pages = match listing {
+            Listing::Queues => client.queues(),
+            Listing::Subscriptions { topic } => client.subscriptions(topic),
+        };
+        let mut pages = pages.skipping(skip);
+        let entities = pages.next().await.map_err(|error| failure(&error))?.unwrap_or_default();
+        let entities = entities.into_iter().map(|entity| {
+            let observed = observed(&entity);
+            (entity.name, observed)
+        });
+        Ok(Page { entities: entities.collect(), has_more: !pages.is_finished() })
     }
 }
 
@@ -59,14 +83,19 @@ impl Source for AdministrationSource {
         self.observe(access, entity).boxed()
     }
 
-    fn page<'a>(&'a self, _: &'a Access, _: &'a Listing, _: usize) -> BoxFuture<'a, Result<Page, ReadFailure>> {
-        async { Err(ReadFailure::Unreachable("not supported yet".to_owned())) }.boxed()
+    fn page<'a>(
+        &'a self,
+        access: &'a Access,
+        listing: &'a Listing,
+        skip: usize,
+    ) -> BoxFuture<'a, Result<Page, ReadFailure>> {
+        self.list(access, listing, skip).boxed()
     }
 }
 
-fn observed(queue: &EntityDescription) -> Observed {
-    let servicebus::EntityCounts { active, dead_letter, scheduled, transfer, transfer_dead_letter } = queue.counts;
-    let status = match &queue.status {
+fn observed(entity: &EntityDescription) -> Observed {
+    let servicebus::EntityCounts { active, dead_letter, scheduled, transfer, transfer_dead_letter } = entity.counts;
+    let status = match &entity.status {
         servicebus::EntityStatus::Active => EntityStatus::Active,
         servicebus::EntityStatus::Disabled => EntityStatus::Disabled,
         servicebus::EntityStatus::SendDisabled => EntityStatus::SendDisabled,
@@ -76,7 +105,7 @@ fn observed(queue: &EntityDescription) -> Observed {
     Observed {
         counts: Counts { active, dead_letter, scheduled, transfer, transfer_dead_letter },
         status,
-        requires_session: queue.requires_session,
+        requires_session: entity.requires_session,
     }
 }
 

@@ -40,6 +40,7 @@ impl Connections {
             port: connection.administration_port(),
             plain: connection.is_development_emulator(),
         })?;
-        Ok(Access::checked(connection.clone(), self.keys.of_connection(connection, "")))
+        let digest = self.keys.of_connection(connection, "");
+        Ok(Access::checked(connection.namespace(), connection.into(), digest))
     }
 }

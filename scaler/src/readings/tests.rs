@@ -72,7 +72,7 @@ fn query(key: &str, queue: &str) -> Query {
     let connection = ConnectionString::parse(&text).expect("a valid connection string");
     let digest = KEYS.with(|keys| keys.of_connection(&connection, ""));
     let target = Target::Entity(Entity::Queue(queue.to_owned()));
-    Query { access: Access::checked(connection, digest), target }
+    Query { access: Access::checked(connection.namespace(), (&connection).into(), digest), target }
 }
 
 async fn active(readings: &Readings) -> Result<u64, Arc<ReadFailure>> {

@@ -21,6 +21,12 @@ impl EntityPages {
         Self { exchange, scope, skip: 0, finished: false }
     }
 
+    /// Goes on after so many entities, as if they had been read: for a caller that keeps its place itself.
+    #[must_use]
+    pub fn skipping(self, entities: usize) -> Self {
+        Self { skip: self.skip + entities, ..self }
+    }
+
     /// Whether the last page was read, so that [`next`](Self::next) would ask nothing more.
     pub fn is_finished(&self) -> bool {
         self.finished
