@@ -23,7 +23,7 @@ use scaler::access::Access;
 use scaler::config::{Config, ConfigHandle};
 use scaler::endpoints::AllowedEndpoints;
 use scaler::entity::{Entity, Listing};
-use scaler::serve::{Parts, Timings, serve};
+use scaler::serve::{Parts, serve};
 use scaler::source::{Observed, Page, ReadFailure, Source};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -164,10 +164,9 @@ async fn start_scaler(shutdown: CancellationToken) -> anyhow::Result<SocketAddr>
     }
     let config = Config::parse("cacheTtlSeconds: 300").map_err(anyhow::Error::msg)?;
     let parts = Parts {
-        source: Arc::new(Full),
         allowed: AllowedEndpoints::default().and_loopback(true),
         config: ConfigHandle::new(config),
-        timings: Timings::default(),
+        ..Parts::new(Arc::new(Full))
     };
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;

@@ -22,6 +22,7 @@ pub mod entity;
 pub mod explain;
 mod incoming;
 pub mod keyed_hash;
+pub mod metrics;
 pub mod readings;
 pub mod reply;
 pub mod scaled_object;
@@ -30,6 +31,7 @@ pub mod service;
 pub mod source;
 pub mod streams;
 pub mod trigger;
+pub mod trigger_id;
 pub mod watchers;
 
 /// The program's name, as it stands in front of its error lines.

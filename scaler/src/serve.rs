@@ -25,6 +25,7 @@ use crate::connections::Connections;
 use crate::decisions::Decisions;
 use crate::endpoints::{AllowedEndpoints, HostPort};
 use crate::incoming;
+use crate::metrics::Metrics;
 use crate::readings::Readings;
 use crate::service::Service;
 use crate::source::Source;
@@ -87,7 +88,8 @@ impl Default for Timings {
     }
 }
 
-/// What a server is made of besides its socket.
+/// What a server is made of besides its sockets. Built as `Parts { …, ..Parts::new(source) }`, so that a new part does not
+/// concern who does not need it.
 pub struct Parts {
     /// Where readings come from.
     pub source: Arc<dyn Source>,
@@ -97,6 +99,21 @@ pub struct Parts {
     pub config: ConfigHandle,
     /// Periods and deadlines.
     pub timings: Timings,
+    /// Where everything is counted.
+    pub metrics: Metrics,
+}
+
+impl Parts {
+    /// Readings from this source; nothing allowed but Azure, and everything else as it is by default.
+    pub fn new(source: Arc<dyn Source>) -> Self {
+        Self {
+            source,
+            allowed: AllowedEndpoints::default(),
+            config: ConfigHandle::new(Config::default()),
+            timings: Timings::default(),
+            metrics: Metrics::new(),
+        }
+    }
 }
 
 /// Runs `scaler serve`.
@@ -105,11 +122,11 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
     let timings = Timings::default();
     let config = ConfigHandle::new(config_file.as_deref().map(Config::read).transpose()?.unwrap_or_default());
     let parts = Parts {
-        source: Arc::new(AdministrationSource::new()),
         // Who listens for other hosts may be called by strangers, who have no business with this host's other ports.
         allowed: AllowedEndpoints::with(allow_endpoint).and_loopback(listen.ip().is_loopback()),
         config: config.clone(),
         timings,
+        ..Parts::new(Arc::new(AdministrationSource::new()))
     };
     let listener = TcpListener::bind(listen).await.with_context(|| format!("failed to listen on --listen {listen}"))?;
     let address = listener.local_addr().context("failed to read the address listened on")?;
@@ -126,7 +143,7 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
 
 /// Serves on a bound listener until `shutdown`, then drains. Returns once everything has ended or was cut off.
 pub async fn serve(listener: TcpListener, parts: Parts, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let Parts { source, allowed, config, timings } = parts;
+    let Parts { source, allowed, config, timings, metrics: _ } = parts;
     let readings = Readings::new(source, timings.refresh_deadline);
     let decisions = Decisions::new(readings.clone(), config.clone(), Connections::new(allowed));
     let watchers = Watchers::new(readings, config, timings.watch_interval, shutdown.clone());

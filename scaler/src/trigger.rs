@@ -58,7 +58,7 @@ const CONNECTION: &str = "connection";
 const USE_REGEX: &str = "useRegex";
 
 /// Keys that KEDA reads itself and forwards all the same (`pkg/scalers/external_scaler.go`).
-const KEDA_KEYS: [&str; 7] =
+pub(crate) const KEDA_KEYS: [&str; 7] =
     ["scalerAddress", "enableTLS", "unsafeSsl", "caCert", "tlsClientCert", "tlsClientKey", "tlsCertFile"];
 
 /// Keys whose features are not here yet: ignoring them would scale on something else.

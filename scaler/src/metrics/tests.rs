@@ -1,0 +1,162 @@
+//! The exposition as a whole, and that nobody can make it grow without end.
+
+use std::collections::{BTreeMap, HashMap};
+
+use externalscaler::ScaledObjectRef;
+use proptest::prelude::*;
+
+use super::*;
+
+fn id(name: &str) -> TriggerId {
+    TriggerId::of(&ScaledObjectRef {
+        name: name.to_owned(),
+        namespace: "demo".to_owned(),
+        scaler_metadata: HashMap::from([("queueName".to_owned(), "orders".to_owned())]),
+    })
+}
+
+fn series<'a>(exposition: &'a str, family: &str) -> Vec<&'a str> {
+    exposition.lines().filter(|line| line.starts_with(&format!("{family}{{"))).collect()
+}
+
+/// Every metric, each with a value of its own.
+fn used() -> Metrics {
+    let metrics = Metrics::new();
+    metrics.rpc("GetMetrics", Code::Ok, Duration::from_micros(700));
+    metrics.rpc("StreamIsActive", Code::ResourceExhausted, Duration::from_hours(3));
+    metrics.operation(OperationKind::GetQueue, Outcome::Ok);
+    metrics.operation(OperationKind::ListSubscriptions, Outcome::Throttled);
+    for answer in [CacheAnswer::Hit, CacheAnswer::Hit, CacheAnswer::Miss] {
+        metrics.cache(answer);
+    }
+    metrics.cache_entries(5);
+    metrics.reading_age(Duration::from_secs(4));
+    metrics.budget_stretch("Orders.servicebus.windows.net", 1.5);
+    metrics.throttled("orders.servicebus.windows.net");
+    std::mem::forget(metrics.stream_opened(StreamKind::Activity));
+    std::mem::forget(metrics.connection_opened());
+    metrics.handshake_failed();
+    metrics.trigger(&id("receiver"), 12.5, 5, true);
+    metrics
+}
+
+#[test]
+fn the_exposition_says_all_that_was_counted() {
+    let exposition = used().exposition();
+    let is_stable = |line: &&str| !line.starts_with("process_start_time_seconds ");
+    let mut lines: Vec<_> = exposition.lines().filter(is_stable).collect();
+    // The series of a metric come in any order.
+    for series in lines.chunk_by_mut(|one, other| !one.starts_with('#') && !other.starts_with('#')) {
+        series.sort_unstable();
+    }
+    let is = lines.join("\n");
+    assert!(is == include_str!("exposition.txt").trim_end(), "metrics/exposition.txt must say what it is now:\n{is}");
+}
+
+#[test]
+fn a_stream_and_a_connection_count_until_they_end() {
+    let metrics = Metrics::new();
+    let line = |kind: &str| format!("servicebus_scaler_streams_open{{kind=\"{kind}\"}}");
+    let count = |kind: &str| {
+        let exposition = metrics.exposition();
+        let found = exposition.lines().find_map(|text| text.strip_prefix(&line(kind)).map(str::to_owned));
+        found.expect("both kinds are always shown").trim().to_owned()
+    };
+    let open = [metrics.stream_opened(StreamKind::Activity), metrics.stream_opened(StreamKind::Activity)];
+    let other = metrics.stream_opened(StreamKind::Specification);
+    assert_eq!((count("activity"), count("specification")), ("2".to_owned(), "1".to_owned()));
+    drop((open, other));
+    assert_eq!((count("activity"), count("specification")), ("0".to_owned(), "0".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trigger_that_nobody_asks_about_gives_its_place_back() {
+    let hour = Duration::from_hours(1);
+    let metrics = Metrics::capped(1, 1);
+    metrics.trigger(&id("first"), 1.0, 5, true);
+    metrics.trigger(&id("second"), 2.0, 5, true);
+    tokio::time::advance(hour / 2).await;
+    metrics.trigger(&id("first"), 3.0, 5, false);
+    assert_eq!(metrics.forget_idle(hour), 0);
+    tokio::time::advance(hour / 2 + Duration::from_millis(1)).await;
+    assert_eq!(metrics.forget_idle(hour), 0, "it was asked about half an hour ago");
+    assert_eq!(series(&metrics.exposition(), "servicebus_scaler_trigger_value").len(), 1, "the other is idle");
+    tokio::time::advance(hour / 2).await;
+    assert_eq!(metrics.forget_idle(hour), 1);
+    metrics.trigger(&id("second"), 2.0, 5, true);
+    let exposition = metrics.exposition();
+    let [line] = series(&exposition, "servicebus_scaler_trigger_value")[..] else { panic!("one series: {exposition}") };
+    assert!(line.contains("name=\"second\"") && line.ends_with(" 2.0"), "{line}");
+}
+
+proptest! {
+    /// Whatever callers name, the series are no more than the caps and one `other`, and counting loses nothing.
+    #[test]
+    fn no_caller_makes_more_series_than_the_caps(
+        names in prop::collection::vec("[a-z\\PC]{0,8}", 1..80),
+        hosts in prop::collection::vec("[a-zA-Z.]{0,12}|[\\PC]{250,300}", 1..80),
+        (most_triggers, most_hosts) in (0_usize..6, 0_usize..6),
+    ) {
+        let metrics = Metrics::capped(most_triggers, most_hosts);
+        for name in &names {
+            metrics.trigger(&id(name), 1.0, 5, true);
+        }
+        for host in &hosts {
+            metrics.throttled(host);
+            metrics.budget_stretch(host, 2.0);
+        }
+        let exposition = metrics.exposition();
+        for (family, most) in [
+            ("trigger_value", most_triggers),
+            ("trigger_target", most_triggers),
+            ("trigger_active", most_triggers),
+            ("throttled_total", most_hosts),
+            ("budget_stretch_ratio", most_hosts),
+        ] {
+            let found = series(&exposition, &format!("servicebus_scaler_{family}"));
+            prop_assert!(found.len() <= most + 1, "{family}: {found:?}");
+        }
+        let throttled = series(&exposition, "servicebus_scaler_throttled_total");
+        let counts = throttled.iter().map(|line| line.rsplit(' ').next().and_then(|count| count.parse::<usize>().ok()));
+        prop_assert_eq!(counts.sum::<Option<usize>>(), Some(hosts.len()), "{:?}", throttled);
+    }
+}
+
+#[test]
+fn the_reference_lists_every_metric() {
+    let reference = include_str!("../../../docs/metrics.md");
+    let table = reference_table(&used().exposition());
+    assert!(reference.contains(&table), "docs/metrics.md must contain this table:\n{table}");
+}
+
+/// A Markdown table of all metrics, made of an exposition in which each has a series.
+fn reference_table(exposition: &str) -> String {
+    let mut labels = BTreeMap::new();
+    let mut rows = Vec::new();
+    let mut kinds = HashMap::new();
+    for line in exposition.lines() {
+        if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
+            rows.push((name, help));
+        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            kinds.insert(name, kind);
+        } else if let Some((name, rest)) = line.split_once('{') {
+            let names = rest.split("\",").filter_map(|label| label.split_once('=')).map(|(name, _)| name);
+            labels.entry(name).or_insert_with(|| names.filter(|name| *name != "le").collect::<Vec<_>>());
+        }
+    }
+    let mut table = String::from("| metric | type | labels | meaning |\n|---|---|---|---|\n");
+    for (name, help) in rows {
+        let kind = kinds[name];
+        let suffix = match kind {
+            "counter" => "_total",
+            "info" => "_info",
+            _ => "",
+        };
+        let sample = if kind == "histogram" { format!("{name}_bucket") } else { format!("{name}{suffix}") };
+        let of_it = labels.get(sample.as_str()).map(|labels| labels.iter().map(|label| format!("`{label}`")));
+        let of_it = of_it.map(|labels| labels.collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty());
+        let of_it = of_it.unwrap_or_else(|| "–".to_owned());
+        table.push_str(&format!("| `{name}{suffix}` | {kind} | {of_it} | {} |\n", help.trim_end_matches('.')));
+    }
+    table
+}
