@@ -7,7 +7,7 @@ use std::fmt;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::ConnectionString;
+use crate::{ConnectionString, Entra};
 
 /// A way to be let in.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ use crate::ConnectionString;
 pub enum Credential {
     /// A key or a token of the namespace's own.
     SharedAccess(SharedAccess),
+    /// An identity in Entra ID.
+    Entra(Entra),
 }
 
 /// A key or a token of the namespace's own ("Shared Access Signatures").
@@ -86,6 +88,12 @@ impl fmt::Debug for SharedAccess {
 impl From<SharedAccess> for Credential {
     fn from(access: SharedAccess) -> Self {
         Self::SharedAccess(access)
+    }
+}
+
+impl From<Entra> for Credential {
+    fn from(identity: Entra) -> Self {
+        Self::Entra(identity)
     }
 }
 

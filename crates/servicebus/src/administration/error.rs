@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{BadEntityName, EntityName};
+use crate::{BadEntityName, EntityName, EntraError};
 
 /// An administration request failed. No text holds a secret.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,14 @@ pub enum AdministrationError {
         status: u16,
         /// What the service said, ready to be appended; may be empty.
         detail: String,
+    },
+    /// Entra gave no token, so the namespace was not even asked.
+    #[error("no token for {host}")]
+    NoToken {
+        /// The namespace's host.
+        host: String,
+        /// Why not.
+        source: EntraError,
     },
     /// The service asks to slow down (HTTP 429 or 503).
     #[error("{host} asks to slow down (HTTP {status}){detail}")]
@@ -115,6 +123,7 @@ impl AdministrationError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Throttled { .. } | Self::Timeout { .. } | Self::Unavailable { .. } => true,
+            Self::NoToken { source, .. } => source.is_transient(),
             Self::Refused { status, .. } => matches!(status, 408 | 500 | 502 | 504),
             _ => false,
         }

@@ -1,7 +1,7 @@
 //! One exchange: address, credential, deadline, limit, and what each status means.
 
 use std::error::Error;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 pub(super) use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
@@ -57,7 +57,6 @@ impl Exchange {
             .tls_backend_preconfigured(tls.map_err(|error| set_up(error.into()))?)
             .redirect(redirect::Policy::none())
             .no_proxy()
-            .timeout(options.timeout)
             .build()
             .map_err(|error| set_up(error.into()))?;
         Ok(Self { http, base, namespace, credential, options })
@@ -118,8 +117,11 @@ impl Exchange {
         url: Url,
         body: Option<Vec<u8>>,
     ) -> Result<String, AdministrationError> {
-        let authorization = self.authorization(&url)?;
-        let mut request = self.http.request(method, url).header(AUTHORIZATION, authorization);
+        let started = Instant::now();
+        let authorization = self.authorization(&url).await?;
+        // Waiting for a token is a part of the request.
+        let left = self.options.timeout.saturating_sub(started.elapsed());
+        let mut request = self.http.request(method, url).header(AUTHORIZATION, authorization).timeout(left);
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, "application/atom+xml;type=entry;charset=utf-8").body(body);
         }
@@ -141,16 +143,24 @@ impl Exchange {
     }
 
     /// The header by which the request is let in; marked so that nothing below logs or indexes it.
-    fn authorization(&self, url: &Url) -> Result<HeaderValue, AdministrationError> {
-        let token = match &self.credential {
+    async fn authorization(&self, url: &Url) -> Result<HeaderValue, AdministrationError> {
+        let text = match &self.credential {
             Credential::SharedAccess(access) => {
                 // The resource of the signature is the address without the query, as a key limited to one queue needs it.
                 let mut resource = url.clone();
                 resource.set_query(None);
                 access.token(resource.as_str(), SystemTime::now(), TOKEN_LIFETIME).text
             }
+            Credential::Entra(identity) => {
+                let no_token = |source| AdministrationError::NoToken { host: self.namespace.host().to_owned(), source };
+                let token = tokio::time::timeout(self.options.timeout, identity.token())
+                    .await
+                    .map_err(|_| no_token(identity.timeout(self.options.timeout)))?
+                    .map_err(no_token)?;
+                format!("Bearer {}", token.expose_secret()).into()
+            }
         };
-        let mut authorization = HeaderValue::from_str(token.expose_secret())
+        let mut authorization = HeaderValue::from_str(text.expose_secret())
             .map_err(|_| self.malformed("the token is no header".to_owned()))?;
         authorization.set_sensitive(true);
         Ok(authorization)
