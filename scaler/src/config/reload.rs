@@ -35,6 +35,7 @@ pub async fn follow(
                     handle.replace(config);
                     tracing::info!(file = %path.display(), profiles, "the config file changed and is in force");
                 } else if asked {
+                    handle.look_again();
                     tracing::info!(file = %path.display(), "the config file was read again and says the same");
                 }
                 complaint = None;
