@@ -20,6 +20,7 @@ use crate::config::{Config, ConfigHandle};
 use crate::connections::Connections;
 use crate::decisions::{Decisions, Judged};
 use crate::endpoints::{AllowedEndpoints, HostPort};
+use crate::metrics::Metrics;
 use crate::readings::Readings;
 use crate::reply;
 use crate::scaled_object::{ExternalTrigger, external_triggers, resolve_environment};
@@ -81,7 +82,8 @@ pub async fn run(args: ExplainArgs, shutdown: CancellationToken) -> anyhow::Resu
         None => vec![from_flags(queue, metadata)?],
     };
     let config = ConfigHandle::new(config.as_deref().map(Config::read).transpose()?.unwrap_or_default());
-    let readings = Readings::new(Arc::new(AdministrationSource::new()), Timings::default().refresh_deadline);
+    let source = Arc::new(AdministrationSource::new());
+    let readings = Readings::new(source, config.clone(), Metrics::new(), Timings::default().refresh_deadline);
     let decisions =
         Decisions::new(readings, config, Connections::new(AllowedEndpoints::with(allow_endpoint).and_loopback(true)));
     let mut explanations = Vec::new();

@@ -12,8 +12,10 @@ use moka::policy::EvictionPolicy;
 use scaling::{Moment, Reading, Window};
 use tokio::time::Instant;
 
+use crate::config::ConfigHandle;
 use crate::entity::Target;
 use crate::keyed_hash::Digest;
+use crate::metrics::Metrics;
 use crate::source::{Observed, Query, ReadFailure, Source};
 
 /// Most queues (with credential) remembered at a time; the least recently used are forgotten first.
@@ -52,6 +54,17 @@ pub struct Seen {
     pub age: Duration,
     /// Why there is no younger one, when the last refresh failed.
     pub stale_because: Option<Arc<ReadFailure>>,
+    /// Of a pattern: what it took together.
+    pub matched: Option<Matched>,
+}
+
+/// What a pattern took together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Matched {
+    /// How many entities were counted.
+    pub counted: usize,
+    /// How many more match but were left out, since they give out no messages (Disabled, ReceiveDisabled).
+    pub disabled: usize,
 }
 
 impl Seen {
@@ -87,8 +100,10 @@ struct Record {
 }
 
 impl Readings {
-    /// An empty cache before `source`. A refresh fails when it takes longer than `refresh_deadline`.
-    pub fn new(source: Arc<dyn Source>, refresh_deadline: Duration) -> Self {
+    /// An empty cache before `source`, with the limits and budgets of `config`. A refresh fails when it takes longer than
+    /// `refresh_deadline`.
+    pub fn new(source: Arc<dyn Source>, config: ConfigHandle, metrics: Metrics, refresh_deadline: Duration) -> Self {
+        let _ = (config, metrics);
         let cache = Cache::builder()
             .max_capacity(MAX_ENTITIES)
             .time_to_idle(FORGET_AFTER)
@@ -195,7 +210,9 @@ impl Record {
         let age = now.0.saturating_sub(newest.at.0);
         match &self.failure {
             Some(failure) if age > max_staleness => Err(Arc::clone(failure)),
-            failure => Ok(Seen { readings: Arc::clone(&self.window), age, stale_because: failure.clone() }),
+            failure => {
+                Ok(Seen { readings: Arc::clone(&self.window), age, stale_because: failure.clone(), matched: None })
+            }
         }
     }
 }

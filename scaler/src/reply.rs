@@ -54,7 +54,9 @@ pub fn status(refusal: &Refusal) -> Status {
         Refusal::Read { failure, .. } => match **failure {
             ReadFailure::NotFound(_) => Code::NotFound,
             ReadFailure::Unauthorized(_) => Code::Unauthenticated,
-            ReadFailure::Throttled { .. } | ReadFailure::Unreachable(_) => Code::Unavailable,
+            ReadFailure::Throttled { .. } | ReadFailure::OverBudget(_) | ReadFailure::Unreachable(_) => {
+                Code::Unavailable
+            }
         },
         Refusal::TooManyStreams(_) => Code::ResourceExhausted,
         Refusal::Deadline(_) => Code::Unavailable,

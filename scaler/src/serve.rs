@@ -143,8 +143,8 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
 
 /// Serves on a bound listener until `shutdown`, then drains. Returns once everything has ended or was cut off.
 pub async fn serve(listener: TcpListener, parts: Parts, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let Parts { source, allowed, config, timings, metrics: _ } = parts;
-    let readings = Readings::new(source, timings.refresh_deadline);
+    let Parts { source, allowed, config, timings, metrics } = parts;
+    let readings = Readings::new(source, config.clone(), metrics, timings.refresh_deadline);
     let decisions = Decisions::new(readings.clone(), config.clone(), Connections::new(allowed));
     let watchers = Watchers::new(readings, config, timings.watch_interval, shutdown.clone());
     let service = Service::new(decisions, watchers, timings.call_deadline, timings.heartbeat, shutdown.clone());

@@ -48,6 +48,9 @@ pub enum ReadFailure {
         /// How long it asks to wait, when it says so.
         retry_after: Option<Duration>,
     },
+    /// Reading it now would cost more credits than the budget of its namespace has.
+    #[error("{0}")]
+    OverBudget(String),
     /// No connection, no answer in time, or an answer that is none.
     #[error("{0}")]
     Unreachable(String),

@@ -64,7 +64,12 @@ impl Source for Script {
 }
 
 fn readings(script: &Arc<Script>) -> Readings {
-    Readings::new(Arc::clone(script) as Arc<dyn Source>, Duration::from_millis(2_500))
+    Readings::new(
+        Arc::clone(script) as Arc<dyn Source>,
+        ConfigHandle::default(),
+        Metrics::new(),
+        Duration::from_millis(2_500),
+    )
 }
 
 fn query(key: &str, queue: &str) -> Query {
