@@ -62,7 +62,7 @@ fn complete(state: &mut State<Number>, effects: Vec<Effect<Number>>, now: Timest
 fn backlog(mut state: State<Number>) -> State<Number> {
     for number in 0..MESSAGES {
         let now = Timestamp::from_millis(number as i64 / 10);
-        state.apply(Event::Send { request: REQUEST, queue: queue(), messages: vec![message(number)] }, now);
+        state.apply(Event::Send { request: REQUEST, to: queue(), messages: vec![message(number)] }, now);
     }
     let now = Timestamp::from_millis(MESSAGES as i64 / 10);
     let effects = state.apply(Event::Credit { receiver: RECEIVER, limit: MESSAGES }, now);
@@ -76,7 +76,7 @@ fn stream(mut state: State<Number>) -> State<Number> {
     for number in 0..MESSAGES {
         let now = Timestamp::from_millis(number as i64 / 10);
         state.apply(Event::Credit { receiver: RECEIVER, limit: number + 1 }, now);
-        let send = Event::Send { request: REQUEST, queue: queue(), messages: vec![message(number)] };
+        let send = Event::Send { request: REQUEST, to: queue(), messages: vec![message(number)] };
         let effects = state.apply(send, now);
         completed += complete(&mut state, effects, now);
     }

@@ -3,19 +3,17 @@
 //! Clients write the same entity in many ways (`orders`, `amqps://host:5672/orders/`, `sb://HOST/Orders`), so one place
 //! strips scheme and host. Whether the entity exists is the state's business, not this file's.
 
-use crate::state::{Address, EntityName};
+use crate::state::{Address, EntityName, Part};
 
 /// What an address means to this broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Node {
     /// `$cbs`: where tokens are put.
     Tokens,
-    /// A queue, or its dead-letter sub-queue.
+    /// A queue, topic or subscription, or a dead-letter queue of one.
     Entity(Address),
     /// The `$management` node of an entity.
     Management(Address),
-    /// A kind of entity that exists in Service Bus but not in this broker; the text says which.
-    Unsupported(&'static str),
     /// A text that cannot name any entity.
     Nameless,
 }
@@ -28,30 +26,22 @@ impl Node {
             return Self::Tokens;
         }
         match strip_suffix(path, "/$management") {
-            Some(owner) => entity(owner).map_or_else(|other| other, Self::Management),
-            None => entity(path).map_or_else(|other| other, Self::Entity),
+            Some(owner) => entity(owner).map_or(Self::Nameless, Self::Management),
+            None => entity(path).map_or(Self::Nameless, Self::Entity),
         }
     }
 }
 
-fn entity(path: &str) -> Result<Address, Node> {
-    if names_subscription(path) {
-        return Err(Node::Unsupported("topics and subscriptions"));
-    }
-    if strip_suffix(path, "/$transfer/$deadletterqueue").is_some() {
-        return Err(Node::Unsupported("transfer dead-letter queues"));
-    }
-    let (queue, dead_letter) = match strip_suffix(path, "/$deadletterqueue") {
-        Some(queue) => (queue, true),
-        None => (path, false),
+fn entity(path: &str) -> Option<Address> {
+    let sub_queue = |suffix, part| Some((strip_suffix(path, suffix)?, part));
+    let (path, part) = sub_queue("/$transfer/$deadletterqueue", Part::TransferDeadLetter)
+        .or_else(|| sub_queue("/$deadletterqueue", Part::DeadLetter))
+        .unwrap_or((path, Part::Main));
+    let queue = match EntityName::split_subscription(path) {
+        Some((topic, name)) => EntityName::subscription(&EntityName::new(topic).ok()?, name).ok()?,
+        None => EntityName::new(path).ok()?,
     };
-    let queue = EntityName::new(queue).map_err(|_| Node::Nameless)?;
-    Ok(if dead_letter { Address::dead_letter(queue) } else { Address::main(queue) })
-}
-
-/// Whether a path is of the form `topic/Subscriptions…`. A queue may be called `subscriptions` all the same.
-pub(crate) fn names_subscription(path: &str) -> bool {
-    path.split('/').skip(1).any(|segment| segment.eq_ignore_ascii_case("subscriptions"))
+    Some(Address { queue, part })
 }
 
 /// Takes off an ASCII suffix without regard to letter case.
@@ -61,7 +51,7 @@ fn strip_suffix<'a>(text: &'a str, suffix: &str) -> Option<&'a str> {
 }
 
 /// The path of an address: scheme, host, query and outer slashes taken away.
-fn path_of(address: &str) -> &str {
+pub(crate) fn path_of(address: &str) -> &str {
     let path = match address.split_once("://") {
         Some((_, rest)) => rest.split_once('/').map_or("", |(_, path)| path),
         None => address,
@@ -113,10 +103,25 @@ mod tests {
         assert_eq!(Node::parse("amqp://h/a/b/$deadletterqueue/$management"), Node::Management(dead));
         assert_eq!(Node::parse("a/$management"), Node::Management(Address::main(queue("a"))));
         assert_eq!(Node::parse("amqp://h/$cbs"), Node::Tokens);
-        assert!(matches!(Node::parse("t/Subscriptions/s"), Node::Unsupported(_)));
+        let subscription = EntityName::subscription(&queue("t"), "s").expect("a valid name");
+        for address in ["t/Subscriptions/s", "amqps://h:1/T/subscriptions/S/", "t/SUBSCRIPTIONS/s"] {
+            assert_eq!(Node::parse(address), Node::Entity(Address::main(subscription.clone())), "{address}");
+        }
+        let transfer = Address { queue: subscription.clone(), part: Part::TransferDeadLetter };
+        assert_eq!(Node::parse("t/Subscriptions/s/$Transfer/$DeadLetterQueue"), Node::Entity(transfer));
+        let dead = Address::dead_letter(subscription);
+        assert_eq!(Node::parse("t/subscriptions/s/$deadletterqueue/$management"), Node::Management(dead));
         assert_eq!(Node::parse("subscriptions"), Node::Entity(Address::main(queue("subscriptions"))));
-        assert!(matches!(Node::parse("q/$Transfer/$DeadLetterQueue"), Node::Unsupported(_)));
-        for nameless in ["", "amqp://host", "a b", "$management", "q/$other"] {
+        for nameless in [
+            "",
+            "amqp://host",
+            "a b",
+            "$management",
+            "q/$other",
+            "t/Subscriptions",
+            "t/Subscriptions/s/Rules",
+            "q/$transfer",
+        ] {
             assert_eq!(Node::parse(nameless), Node::Nameless, "{nameless}");
         }
     }
@@ -126,6 +131,9 @@ mod tests {
         assert!(covers("", "orders"));
         assert!(covers("orders", "orders"));
         assert!(covers("orders", "orders/$management"));
+        assert!(covers("topic", &scope_of("sb://h/Topic/Subscriptions/Audit/$DeadLetterQueue")));
+        assert!(!covers("topic/subscriptions/a", "topic/subscriptions/audit"));
+        assert!(!covers("topic/subscriptions/audit", "topic"));
         assert!(!covers("order", "orders"));
         assert!(!covers("orders/a", "orders"));
     }

@@ -12,7 +12,7 @@ use runtime::LogArgs;
 use crate::access::SharedAccessKey;
 use crate::control::ControlKey;
 use crate::durations;
-use crate::options::{Options, QueueOptions};
+use crate::options::{Options, QueueOptions, SubscriptionOptions};
 use crate::tls::{CertificateSource, TlsOptions};
 
 /// A small local Service Bus: AMQP 1.0 and the HTTP administration API on one port.
@@ -27,12 +27,21 @@ pub struct Args {
     /// Queue to create at the start, repeatable; options as in `orders,lock-duration=10s,max-delivery-count=3`
     #[arg(long, value_name = "NAME")]
     pub queue: Vec<String>,
-    /// Lock duration of queues that do not say otherwise: 1s to 5m
+    /// Topic to create at the start, repeatable
+    #[arg(long, value_name = "NAME")]
+    pub topic: Vec<String>,
+    /// Subscription to create at the start in a topic that --topic names, repeatable; options as for a queue
+    #[arg(long, value_name = "TOPIC/NAME")]
+    pub subscription: Vec<String>,
+    /// Lock duration of queues and subscriptions that do not say otherwise: 1s to 5m
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = lock_duration)]
     pub lock_duration: Duration,
-    /// Deliveries after which a message is dead-lettered, for queues that do not say otherwise
+    /// Deliveries after which a message is dead-lettered, for queues and subscriptions that do not say otherwise
     #[arg(long, value_name = "COUNT", default_value = "10", value_parser = clap::value_parser!(u32).range(1..=2000))]
     pub max_delivery_count: u32,
+    /// Whether the active message count includes messages under a lock, as Azure's is believed to
+    #[arg(long, value_name = "BOOL", default_value = "true", action = clap::ArgAction::Set)]
+    pub active_count_includes_locked: bool,
     /// Write the ready line to this file too, atomically
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
@@ -83,8 +92,11 @@ impl Args {
         let Self {
             listen,
             queue,
+            topic,
+            subscription,
             lock_duration,
             max_delivery_count,
+            active_count_includes_locked,
             ready_file,
             shared_access_key,
             shared_access_key_file,
@@ -128,9 +140,18 @@ impl Args {
         }
         let tls = source.map(|certificate| TlsOptions { certificate, authority_file: tls_ca_file, only: tls_only });
         let control_key = control_key_file.as_deref().map(control_key_in_file).transpose()?;
+        let mut subscriptions: Vec<SubscriptionOptions> = Vec::new();
+        for text in &subscription {
+            let options = subscription_options(text, lock_duration, max_delivery_count, &topic)
+                .with_context(|| format!("read --subscription {text:?}"))?;
+            subscriptions.push(options);
+        }
         let options = Options {
             listen,
             queues,
+            topics: topic,
+            subscriptions,
+            active_count_includes_locked,
             keys,
             accept_any_jwt,
             acknowledge_delay: Duration::from_millis(acknowledge_delay_ms),
@@ -193,6 +214,21 @@ fn queue_options(text: &str, lock_duration: Duration, max_delivery_count: u32) -
         }
     }
     Ok(options)
+}
+
+fn subscription_options(
+    text: &str,
+    lock_duration: Duration,
+    max_delivery_count: u32,
+    topics: &[String],
+) -> anyhow::Result<SubscriptionOptions> {
+    let QueueOptions { name, lock_duration, max_delivery_count } =
+        queue_options(text, lock_duration, max_delivery_count)?;
+    let (topic, name) = name.rsplit_once('/').context("a subscription is written TOPIC/NAME")?;
+    if !topics.iter().any(|other| other.eq_ignore_ascii_case(topic)) {
+        bail!("no --topic {topic} is given");
+    }
+    Ok(SubscriptionOptions { topic: topic.to_owned(), name: name.to_owned(), lock_duration, max_delivery_count })
 }
 
 fn keys_in_file(path: &Path) -> anyhow::Result<Vec<SharedAccessKey>> {
@@ -266,12 +302,31 @@ mod tests {
     }
 
     #[test]
+    fn topics_have_subscriptions_with_options() {
+        let options = parse(&[
+            "--topic",
+            "a/T",
+            "--subscription",
+            "A/t/audit,max-delivery-count=3",
+            "--active-count-includes-locked",
+            "false",
+        ])
+        .expect("valid");
+        let [audit] = options.subscriptions.as_slice() else { panic!("one subscription") };
+        assert_eq!((audit.topic.as_str(), audit.name.as_str(), audit.max_delivery_count), ("A/t", "audit", 3));
+        assert_eq!((options.topics, options.active_count_includes_locked), (vec!["a/T".to_owned()], false));
+    }
+
+    #[test]
     fn errors_name_the_flag_the_value_and_what_is_allowed() {
         for (words, wanted) in [
             (vec!["--lock-duration", "9m"], "1s to 5m"),
             (vec!["--queue", "q,lock-duration=1d"], "PT30S"),
             (vec!["--queue", "q,colour=red"], "known are lock-duration and max-delivery-count"),
             (vec!["--queue", "q", "--queue", "Q"], "named twice"),
+            (vec!["--subscription", "t/s"], "no --topic t is given"),
+            (vec!["--topic", "t", "--subscription", "t"], "written TOPIC/NAME"),
+            (vec!["--active-count-includes-locked", "maybe"], "true, false"),
             (vec!["--max-delivery-count", "0"], "1..=2000"),
             (vec!["--shared-access-key-file", "/nonexistent/keys"], "/nonexistent/keys"),
         ] {

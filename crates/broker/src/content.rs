@@ -25,9 +25,17 @@ const SEQUENCE_NUMBER: &str = "x-opt-sequence-number";
 const ENQUEUE_SEQUENCE_NUMBER: &str = "x-opt-enqueue-sequence-number";
 const ENQUEUED_TIME: &str = "x-opt-enqueued-time";
 const MESSAGE_STATE: &str = "x-opt-message-state";
+const DEAD_LETTER_SOURCE: &str = "x-opt-deadletter-source";
 /// Annotations that only the broker sets.
-const OURS: [&str; 6] =
-    [LOCK_TOKEN, LOCKED_UNTIL, SEQUENCE_NUMBER, ENQUEUE_SEQUENCE_NUMBER, ENQUEUED_TIME, MESSAGE_STATE];
+const OURS: [&str; 7] = [
+    LOCK_TOKEN,
+    LOCKED_UNTIL,
+    SEQUENCE_NUMBER,
+    ENQUEUE_SEQUENCE_NUMBER,
+    ENQUEUED_TIME,
+    MESSAGE_STATE,
+    DEAD_LETTER_SOURCE,
+];
 
 /// A message as it is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -183,11 +191,15 @@ fn encode(view: &MessageView<StoredMessage>, lock: Option<&Lock>, omit_body: boo
     let annotations = &mut message.message_annotations;
     let mut annotate = |name: &str, value: Value| annotations.insert(Value::symbol(name), value);
     annotate(SEQUENCE_NUMBER, Value::Long(sequence_number));
-    annotate(ENQUEUE_SEQUENCE_NUMBER, Value::Long(sequence_number));
+    let enqueued_as = i64::try_from(view.enqueue_sequence_number).unwrap_or(i64::MAX);
+    annotate(ENQUEUE_SEQUENCE_NUMBER, Value::Long(enqueued_as));
     annotate(ENQUEUED_TIME, Value::Timestamp(view.enqueued_at.as_millis()));
     annotate(MESSAGE_STATE, Value::Int(view.state.code()));
     if let Some(at) = view.scheduled_for {
         annotate(SCHEDULED, Value::Timestamp(at.as_millis()));
+    }
+    if let Some(source) = &view.dead_letter_source {
+        annotate(DEAD_LETTER_SOURCE, Value::from(source.as_str()));
     }
     if let Some(lock) = lock {
         annotate(LOCKED_UNTIL, Value::Timestamp(lock.until.as_millis()));
@@ -254,12 +266,14 @@ mod tests {
     fn view(content: StoredMessage) -> MessageView<StoredMessage> {
         MessageView {
             sequence_number: 7,
+            enqueue_sequence_number: 5,
             enqueued_at: Timestamp::from_millis(1_000),
             expires_at: Some(Timestamp::from_millis(61_000)),
             scheduled_for: None,
             delivery_count: 2,
             state: MessageState::Active,
             dead_letter: None,
+            dead_letter_source: None,
             content: Arc::new(content),
         }
     }
@@ -283,7 +297,7 @@ mod tests {
         assert_eq!((header.delivery_count, header.first_acquirer, header.ttl_ms), (Some(2), Some(false), Some(60_000)));
         let annotation = |name: &str| delivered.message_annotations.get(name).cloned();
         assert_eq!(annotation("x-opt-sequence-number"), Some(Value::Long(7)));
-        assert_eq!(annotation("x-opt-enqueue-sequence-number"), Some(Value::Long(7)));
+        assert_eq!(annotation("x-opt-enqueue-sequence-number"), Some(Value::Long(5)));
         assert_eq!(annotation("x-opt-enqueued-time"), Some(Value::Timestamp(1_000)));
         assert_eq!(annotation("x-opt-locked-until"), Some(Value::Timestamp(31_000)));
         assert_eq!(annotation("x-opt-message-state"), Some(Value::Int(0)));
@@ -300,10 +314,13 @@ mod tests {
     fn a_peeked_dead_letter_says_why_and_has_no_lock() {
         let message = Message::with_body(Body::data(Bytes::from_static(b"x")));
         let reason = DeadLetter { reason: Some("Bad".to_owned()), description: None };
-        let view = MessageView { dead_letter: Some(Arc::new(reason)), ..view(sent(&message).content) };
+        let dead_letter_source = crate::state::EntityName::new("Orders").ok();
+        let view =
+            MessageView { dead_letter: Some(Arc::new(reason)), dead_letter_source, ..view(sent(&message).content) };
         let peeked = Message::decode(&encode_peeked(&view, true)).expect("decodes");
         assert_eq!(peeked.application_properties.get("DeadLetterReason"), Some(&Value::from("Bad")));
         assert_eq!(peeked.application_properties.get("DeadLetterErrorDescription"), None);
+        assert_eq!(peeked.message_annotations.get("x-opt-deadletter-source"), Some(&Value::from("Orders")));
         assert_eq!(peeked.body, Body::empty());
         assert_eq!(peeked.message_annotations.get("x-opt-locked-until"), None);
         assert!(peeked.delivery_annotations.is_empty());

@@ -28,8 +28,8 @@ pub(crate) enum Push {
     Drained { receiver: ReceiverId },
     /// A receiver is no longer subscribed.
     Detach { receiver: ReceiverId, reason: Refusal },
-    /// A queue is gone: its other links must end.
-    QueueDeleted { name: EntityName },
+    /// An entity is gone: its other links must end.
+    Deleted { name: EntityName },
 }
 
 /// Names a connection for as long as the broker runs.
@@ -137,7 +137,7 @@ impl Hub {
         )
     }
 
-    /// Registers a connection, to be told of deleted queues.
+    /// Registers a connection, to be told of deleted entities.
     pub(crate) fn join(&self, pushes: mpsc::UnboundedSender<Push>) -> PeerId {
         let peer = PeerId(self.next_id.fetch_add(1, Ordering::Relaxed));
         self.lock().peers.insert(peer, pushes);
@@ -155,7 +155,7 @@ impl Hub {
         look(&self.lock().state)
     }
 
-    /// One queue.
+    /// One queue or subscription.
     pub(crate) fn describe(&self, name: &EntityName) -> Option<QueueSnapshot> {
         self.read(|state| state.describe(name))
     }
@@ -205,9 +205,9 @@ impl Inner {
             Effect::Deliver { receiver, delivery } => (receiver, Push::Deliver { receiver, delivery }),
             Effect::Drained { receiver } => (receiver, Push::Drained { receiver }),
             Effect::Detach { receiver, reason } => (receiver, Push::Detach { receiver, reason }),
-            Effect::QueueDeleted { name } => {
+            Effect::Deleted { name } => {
                 for pushes in self.peers.values() {
-                    let _ = pushes.send(Push::QueueDeleted { name: name.clone() });
+                    let _ = pushes.send(Push::Deleted { name: name.clone() });
                 }
                 return None;
             }

@@ -14,6 +14,7 @@ mod counters;
 mod durations;
 mod http;
 mod hub;
+mod initial;
 mod options;
 mod peer;
 mod server;
@@ -26,7 +27,7 @@ pub use access::{EMULATOR_KEY, EMULATOR_KEY_NAME, KeyError, SharedAccessKey};
 pub use args::{Args, Secret};
 pub use control::ControlKey;
 pub use counters::{ConnectionCounts, Counts, Operation, Outcome, Tally};
-pub use options::{Options, QueueOptions};
+pub use options::{Options, QueueOptions, SubscriptionOptions};
 pub use server::{Broker, StartError};
 pub use tls::{CertificateSource, TlsError, TlsOptions};
 

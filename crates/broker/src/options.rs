@@ -7,13 +7,19 @@ use crate::access::SharedAccessKey;
 use crate::control::ControlKey;
 use crate::tls::TlsOptions;
 
-/// What a broker is started with. `Options::default()` listens on a free port of 127.0.0.1 and has no queues.
+/// What a broker is started with. `Options::default()` listens on a free port of 127.0.0.1 and has no entities.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where to listen; port 0 picks a free port.
     pub listen: Vec<SocketAddr>,
     /// Queues that exist from the start.
     pub queues: Vec<QueueOptions>,
+    /// Names of topics that exist from the start.
+    pub topics: Vec<String>,
+    /// Subscriptions that exist from the start; their topics must be among `topics`.
+    pub subscriptions: Vec<SubscriptionOptions>,
+    /// Whether `ActiveMessageCount` includes messages under a lock, as the service is believed to do.
+    pub active_count_includes_locked: bool,
     /// Keys that clients may sign with.
     pub keys: Vec<SharedAccessKey>,
     /// Whether JSON web tokens pass unchecked.
@@ -46,11 +52,35 @@ impl QueueOptions {
     }
 }
 
+/// A subscription that exists from the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionOptions {
+    /// The topic's name.
+    pub topic: String,
+    /// 1 to 50 letters, digits, `.`, `-`, `_`.
+    pub name: String,
+    /// How long a message stays locked.
+    pub lock_duration: Duration,
+    /// Deliveries after which a message is dead-lettered, at least 1.
+    pub max_delivery_count: u32,
+}
+
+impl SubscriptionOptions {
+    /// A subscription with Service Bus's defaults: a lock of one minute, ten deliveries.
+    pub fn new(topic: impl Into<String>, name: impl Into<String>) -> Self {
+        let QueueOptions { name, lock_duration, max_delivery_count } = QueueOptions::new(name);
+        Self { topic: topic.into(), name, lock_duration, max_delivery_count }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
             queues: Vec::new(),
+            topics: Vec::new(),
+            subscriptions: Vec::new(),
+            active_count_includes_locked: true,
             keys: vec![SharedAccessKey::emulator()],
             accept_any_jwt: false,
             acknowledge_delay: Duration::ZERO,

@@ -282,7 +282,7 @@ impl Peer {
                     self.end_link(link, refusals::error(&reason, &self.host()));
                 }
             }
-            Push::QueueDeleted { name } => {
+            Push::Deleted { name } => {
                 let belongs = |link: &Link| match &link.kind {
                     LinkKind::Sending(queue) => *queue == name,
                     LinkKind::Requests(RequestNode::Management(address)) => address.queue == name,

@@ -22,11 +22,12 @@ use crate::control::Control;
 use crate::counters::{Counters, Counts};
 use crate::http::{Caller, Http};
 use crate::hub::Hub;
-use crate::options::{Options, QueueOptions};
+use crate::initial;
+use crate::options::Options;
 use crate::peer::{self, PeerSettings};
 use crate::sniff::{FIRST_BYTES_DEADLINE, Protocol, Sniffed, sniff};
 use crate::socket::Socket;
-use crate::state::{Config, Effect, EntityName, Event, InvalidName, QueueProperties, Refusal, State};
+use crate::state::{Config, EntityName, InvalidName, Refusal, State};
 use crate::tls::{Tls, TlsError};
 
 /// How long connections may take to say good-bye at the end.
@@ -55,18 +56,22 @@ pub enum StartError {
     /// TLS cannot be served.
     #[error("cannot serve TLS")]
     Tls(#[from] TlsError),
-    /// A queue's name breaks the rules.
-    #[error("cannot create queue {name:?}")]
-    QueueName {
+    /// The name of an entity breaks the rules.
+    #[error("cannot create {kind} {name:?}")]
+    EntityName {
+        /// Queue, topic or subscription.
+        kind: &'static str,
         /// As asked for.
         name: String,
         /// Which rule.
         #[source]
         source: InvalidName,
     },
-    /// A queue cannot be created.
-    #[error("cannot create queue {name}")]
-    Queue {
+    /// An entity cannot be created.
+    #[error("cannot create {kind} {name}")]
+    Entity {
+        /// Queue, topic or subscription.
+        kind: &'static str,
         /// As asked for.
         name: EntityName,
         /// Why.
@@ -87,10 +92,21 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Binds all addresses, creates the queues, and serves in tasks of the current runtime.
+    /// Binds all addresses, creates the entities, and serves in tasks of the current runtime.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let Options { listen, queues, keys, accept_any_jwt, acknowledge_delay, max_connections, tls, control_key } =
-            options;
+        let Options {
+            listen,
+            queues,
+            topics,
+            subscriptions,
+            active_count_includes_locked,
+            keys,
+            accept_any_jwt,
+            acknowledge_delay,
+            max_connections,
+            tls,
+            control_key,
+        } = options;
         let key = keys.first().ok_or(StartError::NoKey)?.clone();
         let mut listeners = Vec::with_capacity(listen.len());
         for address in listen {
@@ -109,10 +125,9 @@ impl Broker {
             _ => format!("{}UseDevelopmentEmulator=true;", connection_string(&reachable(first).to_string(), &key)),
         };
 
-        let hub = Arc::new(Hub::new(State::new(Config::default(), random_seed())));
-        for queue in queues {
-            create_queue(&hub, queue)?;
-        }
+        let config = Config { count_locked_as_active: active_count_includes_locked, ..Config::default() };
+        let hub = Arc::new(Hub::new(State::new(config, random_seed())));
+        initial::create(&hub, queues, topics, subscriptions)?;
         let access = Arc::new(Access::new(keys, accept_any_jwt));
         let counters = Arc::new(Counters::default());
         let shared = Arc::new(Shared {
@@ -307,20 +322,6 @@ async fn serve_protocol(
 /// A connection string for TLS; more can be put behind it.
 fn connection_string(endpoint: &str, key: &SharedAccessKey) -> String {
     format!("Endpoint=sb://{endpoint};SharedAccessKeyName={};SharedAccessKey={};", key.name, key.secret())
-}
-
-fn create_queue(hub: &Hub, options: QueueOptions) -> Result<(), StartError> {
-    let QueueOptions { name, lock_duration, max_delivery_count } = options;
-    let name = EntityName::new(&name).map_err(|source| StartError::QueueName { name, source })?;
-    let properties = QueueProperties { lock_duration, max_delivery_count, ..QueueProperties::default() };
-    let result = hub.request(
-        |request| Event::CreateQueue { request, name: name.clone(), properties },
-        |effect| match effect {
-            Effect::Administered { result, .. } => Some(result),
-            _ => None,
-        },
-    );
-    result.map_err(|source| StartError::Queue { name, source })
 }
 
 /// An address that a client on this machine can connect to, where "all addresses" was asked for.

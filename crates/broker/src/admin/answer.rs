@@ -81,10 +81,7 @@ impl Failure {
     }
 
     pub(super) fn not_supported(what: &str) -> Self {
-        Self::new(
-            StatusCode::NOT_IMPLEMENTED,
-            &format!("SubCode=50100. Not supported: {what}. This broker serves queues only."),
-        )
+        Self::new(StatusCode::NOT_IMPLEMENTED, &format!("SubCode=50100. Not supported by this broker: {what}."))
     }
 
     pub(super) fn method_not_allowed(allow: &'static str) -> Self {
@@ -141,7 +138,12 @@ impl From<Refusal> for Failure {
         match refusal {
             Refusal::NotFound { .. } => Self::not_found(),
             Refusal::AlreadyExists { .. } => Self::new(StatusCode::CONFLICT, &format!("SubCode=40900. {refusal}.")),
-            Refusal::TooManyQueues { .. } => Self::new(StatusCode::FORBIDDEN, &format!("SubCode=40300. {refusal}.")),
+            Refusal::TooManyEntities { .. } | Refusal::TooManySubscriptions { .. } => {
+                Self::new(StatusCode::FORBIDDEN, &format!("SubCode=40300. {refusal}."))
+            }
+            Refusal::ForwardTarget { .. } | Refusal::NotAllowed { .. } => {
+                Self::new(StatusCode::BAD_REQUEST, &format!("SubCode=40000. {refusal}."))
+            }
             other => Self::new(StatusCode::INTERNAL_SERVER_ERROR, &format!("SubCode=50000. {other}.")),
         }
     }

@@ -1,4 +1,5 @@
-//! Reading the Atom documents of the administration API: the body of a PUT to the queue settings it asks for.
+//! Reading the Atom documents of the administration API: the body of a PUT to the kind of entity and the settings it asks
+//! for.
 //!
 //! Namespaces decide, prefixes do not: Python writes `ns0:entry`, JavaScript `entry`. Elements are optional and their
 //! order is free; read-only ones (counts, dates) come along in updates and are ignored.
@@ -6,7 +7,7 @@
 use std::time::Duration;
 
 use quick_xml::NsReader;
-use quick_xml::events::Event;
+use quick_xml::events::{BytesStart, Event};
 use quick_xml::name::{Namespace, ResolveResult};
 
 use crate::durations;
@@ -16,7 +17,8 @@ pub(super) const ATOM: &str = "http://www.w3.org/2005/Atom";
 /// The namespace of the descriptions.
 pub(super) const SERVICE: &str = "http://schemas.microsoft.com/netservices/2010/10/servicebus/connect";
 
-/// The largest nesting of a body; real ones have four levels.
+const DEFAULT_RULE: &str = "DefaultRuleDescription";
+/// The largest nesting of a body; real ones have six levels.
 const MAX_DEPTH: usize = 32;
 
 /// Why a body was refused.
@@ -24,24 +26,46 @@ const MAX_DEPTH: usize = 32;
 pub(crate) enum DocumentError {
     #[error("the body is not well-formed XML: {0}")]
     Xml(String),
-    #[error("the body is not an Atom entry whose content is a QueueDescription")]
+    #[error(
+        "the body is not an Atom entry whose content is a QueueDescription, TopicDescription or SubscriptionDescription"
+    )]
     Shape,
-    #[error("{0} is not supported: this broker serves queues only")]
+    #[error("{0} is not supported by this broker: it serves queues, topics and subscriptions")]
     Kind(String),
     #[error("{element}: {value:?} is not allowed; {allowed}")]
     Value { element: String, value: String, allowed: &'static str },
 }
 
-/// What a PUT asks of a queue; `None` where the body was silent.
+/// The kinds of entities that can be described.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Kind {
+    #[default]
+    Queue,
+    Topic,
+    Subscription,
+}
+
+impl Kind {
+    fn of(element: &str) -> Option<Self> {
+        match element {
+            "QueueDescription" => Some(Self::Queue),
+            "TopicDescription" => Some(Self::Topic),
+            "SubscriptionDescription" => Some(Self::Subscription),
+            _ => None,
+        }
+    }
+}
+
+/// What a PUT asks of an entity; `None` where the body was silent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Requested {
+    pub(crate) kind: Kind,
     pub(crate) lock_duration: Option<Duration>,
     pub(crate) max_size_in_megabytes: Option<u32>,
     pub(crate) requires_duplicate_detection: Option<bool>,
     pub(crate) requires_session: Option<bool>,
     pub(crate) default_message_time_to_live: Option<Duration>,
     pub(crate) dead_lettering_on_message_expiration: Option<bool>,
-
     pub(crate) max_delivery_count: Option<u32>,
     pub(crate) status: Option<String>,
     pub(crate) forward_to: Option<String>,
@@ -51,6 +75,17 @@ pub(crate) struct Requested {
     pub(crate) forward_dead_lettered_messages_to: Option<String>,
     pub(crate) enable_express: Option<bool>,
     pub(crate) max_message_size_in_kilobytes: Option<u64>,
+    pub(crate) filtering_messages_before_publishing: Option<bool>,
+    pub(crate) default_rule: Option<RequestedRule>,
+}
+
+/// What `DefaultRuleDescription` asks for; types without their prefix.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RequestedRule {
+    pub(crate) name: Option<String>,
+    pub(crate) filter: Option<String>,
+    pub(crate) sql_expression: Option<String>,
+    pub(crate) action: Option<String>,
 }
 
 impl Requested {
@@ -73,14 +108,13 @@ impl Requested {
                     let wanted = if path.len() < 2 { ATOM } else { SERVICE };
                     let fits = matches!(namespace, ResolveResult::Bound(Namespace(bound)) if bound == wanted);
                     if is_description(&path, fits) {
-                        if name != "QueueDescription" {
-                            return Err(DocumentError::Kind(name));
-                        }
+                        requested.kind = Kind::of(&name).ok_or_else(|| DocumentError::Kind(name.clone()))?;
                         found = true;
                     }
                     text.clear();
                     let empty = matches!(event, Event::Empty(_));
                     path.push((name, fits));
+                    requested.open(&path, start);
                     if empty {
                         requested.close(&path, "")?;
                         path.pop();
@@ -102,15 +136,45 @@ impl Requested {
         if found { Ok(requested) } else { Err(DocumentError::Shape) }
     }
 
+    /// Notes the types of a default rule's filter and action, which are attributes.
+    fn open(&mut self, path: &[(String, bool)], start: &BytesStart<'_>) {
+        let Some([rule, part]) = inside_description(path).and_then(|below| <[&str; 2]>::try_from(below).ok()) else {
+            return;
+        };
+        if rule != DEFAULT_RULE {
+            return;
+        }
+        let kind = start.attributes().flatten().find(|attribute| {
+            let key = attribute.key.local_name();
+            AsRef::<str>::as_ref(&key) == "type"
+        });
+        let kind = kind.map(|attribute| String::from(AsRef::<str>::as_ref(&attribute.value)));
+        let kind = kind.map(|kind| kind.rsplit(':').next().unwrap_or_default().to_owned());
+        let rule = self.default_rule.get_or_insert_default();
+        match part {
+            "Filter" => rule.filter = kind,
+            "Action" => rule.action = kind,
+            _ => {}
+        }
+    }
+
     /// Takes the value of an element that ends; elements elsewhere or unknown are ignored.
     fn close(&mut self, path: &[(String, bool)], text: &str) -> Result<(), DocumentError> {
-        let [(entry, true), (content, true), (_, true), (element, true)] = path else { return Ok(()) };
-        if entry != "entry" || content != "content" {
-            return Ok(());
-        }
         let text = text.trim();
+        let element = match inside_description(path).as_deref() {
+            Some([element]) => *element,
+            Some([DEFAULT_RULE, "Name"]) => {
+                self.default_rule.get_or_insert_default().name = Some(text.to_owned());
+                return Ok(());
+            }
+            Some([DEFAULT_RULE, "Filter", "SqlExpression"]) => {
+                self.default_rule.get_or_insert_default().sql_expression = Some(text.to_owned());
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
         let at = Field { element, text };
-        match element.as_str() {
+        match element {
             "LockDuration" => self.lock_duration = Some(at.duration()?),
             "MaxSizeInMegabytes" => self.max_size_in_megabytes = Some(at.number()?),
             "RequiresDuplicateDetection" => self.requires_duplicate_detection = Some(at.boolean()?),
@@ -126,6 +190,7 @@ impl Requested {
             "ForwardDeadLetteredMessagesTo" => self.forward_dead_lettered_messages_to = Some(text.to_owned()),
             "EnableExpress" => self.enable_express = Some(at.boolean()?),
             "MaxMessageSizeInKilobytes" => self.max_message_size_in_kilobytes = Some(at.number()?),
+            "FilteringMessagesBeforePublishing" => self.filtering_messages_before_publishing = Some(at.boolean()?),
             _ => {}
         }
         Ok(())
@@ -135,6 +200,13 @@ impl Requested {
 /// Whether an element that opens inside `path` is the description: the child of `entry/content`.
 fn is_description(path: &[(String, bool)], in_service_namespace: bool) -> bool {
     in_service_namespace && matches!(path, [(entry, true), (content, true)] if entry == "entry" && content == "content")
+}
+
+/// The elements below the description, when a path leads there.
+fn inside_description(path: &[(String, bool)]) -> Option<Vec<&str>> {
+    let [(entry, true), (content, true), (_, true), below @ ..] = path else { return None };
+    let here = entry == "entry" && content == "content" && below.iter().all(|(_, fits)| *fits);
+    here.then(|| below.iter().map(|(name, _)| name.as_str()).collect())
 }
 
 fn resolve(reference: &quick_xml::events::BytesRef<'_>) -> Result<char, DocumentError> {
@@ -217,8 +289,12 @@ mod tests {
 
     #[test]
     fn other_kinds_and_bad_values_are_named() {
-        let topic = entry(&format!("<TopicDescription xmlns=\"{SERVICE}\"/>"));
-        assert_eq!(Requested::parse(&topic), Err(DocumentError::Kind("TopicDescription".to_owned())));
+        for (element, kind) in [("TopicDescription", Kind::Topic), ("SubscriptionDescription", Kind::Subscription)] {
+            let described = entry(&format!("<{element} xmlns=\"{SERVICE}\"/>"));
+            assert_eq!(Requested::parse(&described).map(|requested| requested.kind), Ok(kind));
+        }
+        let rule = entry(&format!("<RuleDescription xmlns=\"{SERVICE}\"/>"));
+        assert_eq!(Requested::parse(&rule), Err(DocumentError::Kind("RuleDescription".to_owned())));
         let bad = entry(&format!(
             "<QueueDescription xmlns=\"{SERVICE}\"><LockDuration>soon</LockDuration></QueueDescription>"
         ));
@@ -228,6 +304,21 @@ mod tests {
             assert!(Requested::parse(text).is_err(), "{text:?}");
         }
         assert_eq!(Requested::parse(&"<a>".repeat(100_000)), Err(DocumentError::Shape));
+    }
+
+    #[test]
+    fn a_default_rule_is_read_with_its_types() {
+        let body = entry(&format!(
+            "<SubscriptionDescription xmlns=\"{SERVICE}\" xmlns:i=\"http://www.w3.org/2001/XMLSchema-instance\">\
+             <DefaultRuleDescription><Filter i:type=\"x:SqlFilter\"><SqlExpression>a = 1</SqlExpression></Filter>\
+             <Action i:type=\"EmptyRuleAction\"/><Name>$Default</Name></DefaultRuleDescription>\
+             <MaxDeliveryCount>4</MaxDeliveryCount></SubscriptionDescription>"
+        ));
+        let requested = Requested::parse(&body).expect("valid");
+        let text = |text: &str| Some(text.to_owned());
+        let (filter, sql_expression) = (text("SqlFilter"), text("a = 1"));
+        let rule = RequestedRule { name: text("$Default"), filter, sql_expression, action: text("EmptyRuleAction") };
+        assert_eq!((requested.default_rule, requested.max_delivery_count), (Some(rule), Some(4)));
     }
 
     proptest! {

@@ -1,10 +1,10 @@
-//! Writing the Atom documents of the administration API, element by element in the order that strict readers demand.
+//! Writing the Atom documents of the administration API: entries, feeds, errors. `description.rs` writes what is in them.
 //!
-//! Pure: it is given everything it writes, the time included. `CountDetails` has exactly one attribute, its namespace,
-//! because the JavaScript SDK insists; the id ends in the queue's name, because that SDK reads names from there.
+//! Pure: it is given everything it writes, the time included. An id ends in the path of what it names, because the
+//! JavaScript SDK reads names from there; the others read them from the title.
 
 use std::io;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use quick_xml::Writer;
@@ -12,43 +12,27 @@ use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::description::{write_queue, write_subscription, write_topic, write_true_rule};
 use super::document::{ATOM, SERVICE};
-use crate::durations::write_iso;
+use crate::hub::system_time;
+use crate::state::{QueueSnapshot, TopicSnapshot};
 
-/// The service's default; without effect, as duplicates are not detected here.
-const DUPLICATE_WINDOW: Duration = Duration::from_mins(10);
-const INSTANCE: &str = "http://www.w3.org/2001/XMLSchema-instance";
-const COUNTS: &str = "http://schemas.microsoft.com/netservices/2011/06/servicebus";
+pub(super) const INSTANCE: &str = "http://www.w3.org/2001/XMLSchema-instance";
 /// What the namespace calls itself, the name the emulator uses too.
-pub(super) const NAMESPACE_NAME: &str = "sbemulatorns";
-/// .NET's `DateTime.MinValue`, the service's "never accessed".
-const NEVER_ACCESSED: &str = "0001-01-01T00:00:00Z";
+const NAMESPACE_NAME: &str = "sbemulatorns";
+/// The name of a new subscription's rule.
+pub(super) const DEFAULT_RULE: &str = "$Default";
 /// What stays as it is in a path.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/').remove(b'$');
 
-/// Everything a queue's entry says that is not the same for all queues here.
+/// What an entry is about.
 #[derive(Clone, Debug)]
-pub(crate) struct QueueEntry {
-    /// In the spelling it was created with.
-    pub(crate) name: String,
-    pub(crate) lock_duration: Duration,
-    pub(crate) max_size_in_megabytes: u64,
-    pub(crate) default_message_time_to_live: Duration,
-    pub(crate) dead_lettering_on_message_expiration: bool,
-    pub(crate) max_delivery_count: u32,
-    pub(crate) size_in_bytes: u64,
-    pub(crate) status: &'static str,
-    pub(crate) user_metadata: Option<String>,
-    pub(crate) created: SystemTime,
-    pub(crate) updated: SystemTime,
-    /// `None` when nobody has used the queue.
-    pub(crate) accessed: Option<SystemTime>,
-    /// Deliverable and locked messages.
-    pub(crate) active: u64,
-    pub(crate) dead_letter: u64,
-    pub(crate) scheduled: u64,
-    /// All of them.
-    pub(crate) total: u64,
+pub(crate) enum Subject {
+    Queue(QueueSnapshot),
+    Topic(TopicSnapshot),
+    Subscription(QueueSnapshot),
+    /// The only rule of a subscription.
+    TrueRule(QueueSnapshot),
 }
 
 /// What all documents of one request share.
@@ -72,31 +56,28 @@ pub(crate) struct Page<'a> {
     pub(crate) more: bool,
 }
 
-/// The entry of one queue.
-pub(crate) fn queue_entry(scene: &Scene<'_>, queue: &QueueEntry) -> io::Result<Vec<u8>> {
+/// One entry.
+pub(crate) fn entry(scene: &Scene<'_>, subject: &Subject) -> io::Result<Vec<u8>> {
     let mut xml = Writer::new(Vec::with_capacity(3 * 1024));
-    write_entry(&mut xml, scene, queue)?;
+    write_entry(&mut xml, scene, subject)?;
     Ok(xml.into_inner())
 }
 
-/// A page of queues; without entries it is the "empty feed" that ends a listing.
-pub(crate) fn queue_feed(scene: &Scene<'_>, page: &Page<'_>, queues: &[QueueEntry]) -> io::Result<Vec<u8>> {
-    let mut xml = Writer::new(Vec::with_capacity(1024 + queues.len() * 3 * 1024));
+/// A page of a listing; without entries it is the "empty feed" that ends one.
+pub(crate) fn feed(scene: &Scene<'_>, page: &Page<'_>, subjects: &[Subject]) -> io::Result<Vec<u8>> {
+    let mut xml = Writer::new(Vec::with_capacity(1024 + subjects.len() * 3 * 1024));
+    let path = utf8_percent_encode(page.path, PATH);
+    let at = |skip| format!("{}/{path}?$skip={skip}&$top={}&api-version={}", scene.base, page.top, scene.api_version);
     open(&mut xml, "feed", &[("xmlns", ATOM)])?;
     write_title(&mut xml, page.title)?;
-    let this =
-        format!("{}/{}?$skip={}&$top={}&api-version={}", scene.base, page.path, page.skip, page.top, scene.api_version);
-    leaf(&mut xml, "id", &this)?;
+    leaf(&mut xml, "id", &at(page.skip))?;
     leaf(&mut xml, "updated", &timestamp(scene.now))?;
-    link(&mut xml, "self", &this)?;
+    link(&mut xml, "self", &at(page.skip))?;
     if page.more {
-        let next = page.skip.saturating_add(page.top);
-        let next =
-            format!("{}/{}?$skip={next}&$top={}&api-version={}", scene.base, page.path, page.top, scene.api_version);
-        link(&mut xml, "next", &next)?;
+        link(&mut xml, "next", &at(page.skip.saturating_add(page.top)))?;
     }
-    for queue in queues {
-        write_entry(&mut xml, scene, queue)?;
+    for subject in subjects {
+        write_entry(&mut xml, scene, subject)?;
     }
     close(&mut xml, "feed")?;
     Ok(xml.into_inner())
@@ -138,11 +119,26 @@ pub(crate) fn timestamp(at: SystemTime) -> String {
     at.format(&Rfc3339).unwrap_or_else(|_| "1970-01-01T00:00:00Z".to_owned())
 }
 
-fn write_entry(xml: &mut Writer<Vec<u8>>, scene: &Scene<'_>, queue: &QueueEntry) -> io::Result<()> {
+fn write_entry(xml: &mut Writer<Vec<u8>>, scene: &Scene<'_>, subject: &Subject) -> io::Result<()> {
+    let (path, title, created, updated) = match subject {
+        Subject::Queue(queue) | Subject::Subscription(queue) => {
+            (queue.name.to_string(), queue.name.own_name(), queue.created_at, queue.updated_at)
+        }
+        Subject::Topic(topic) => (topic.name.to_string(), topic.name.as_str(), topic.created_at, topic.updated_at),
+        Subject::TrueRule(queue) => {
+            let path = format!("{}/Rules/{DEFAULT_RULE}", queue.name);
+            (path, DEFAULT_RULE, queue.created_at, queue.created_at)
+        }
+    };
     open(xml, "entry", &[("xmlns", ATOM)])?;
-    write_head(xml, scene, &queue.name, &queue.name, queue.created, queue.updated)?;
+    write_head(xml, scene, &path, title, system_time(created), system_time(updated))?;
     open(xml, "content", &[("type", "application/xml")])?;
-    write_description(xml, queue)?;
+    match subject {
+        Subject::Queue(queue) => write_queue(xml, scene, queue)?,
+        Subject::Topic(topic) => write_topic(xml, topic)?,
+        Subject::Subscription(queue) => write_subscription(xml, scene, queue)?,
+        Subject::TrueRule(queue) => write_true_rule(xml, DEFAULT_RULE, queue.created_at)?,
+    }
     close(xml, "content")?;
     close(xml, "entry")
 }
@@ -166,48 +162,6 @@ fn write_head(
     link(xml, "self", &format!("../{path}?api-version={}", scene.api_version))
 }
 
-fn write_description(xml: &mut Writer<Vec<u8>>, queue: &QueueEntry) -> io::Result<()> {
-    open(xml, "QueueDescription", &[("xmlns", SERVICE), ("xmlns:i", INSTANCE)])?;
-    leaf(xml, "LockDuration", &write_iso(queue.lock_duration))?;
-    leaf(xml, "MaxSizeInMegabytes", &queue.max_size_in_megabytes.to_string())?;
-    leaf(xml, "RequiresDuplicateDetection", boolean(false))?;
-    leaf(xml, "RequiresSession", boolean(false))?;
-    leaf(xml, "DefaultMessageTimeToLive", &write_iso(queue.default_message_time_to_live))?;
-    leaf(xml, "DeadLetteringOnMessageExpiration", boolean(queue.dead_lettering_on_message_expiration))?;
-    leaf(xml, "DuplicateDetectionHistoryTimeWindow", &write_iso(DUPLICATE_WINDOW))?;
-    leaf(xml, "MaxDeliveryCount", &queue.max_delivery_count.to_string())?;
-    leaf(xml, "EnableBatchedOperations", boolean(true))?;
-    leaf(xml, "SizeInBytes", &queue.size_in_bytes.to_string())?;
-    leaf(xml, "MessageCount", &queue.total.to_string())?;
-    leaf(xml, "IsAnonymousAccessible", boolean(false))?;
-    xml.write_event(Event::Empty(BytesStart::new("AuthorizationRules")))?;
-    leaf(xml, "Status", queue.status)?;
-    if let Some(metadata) = &queue.user_metadata {
-        leaf(xml, "UserMetadata", metadata)?;
-    }
-    leaf(xml, "CreatedAt", &timestamp(queue.created))?;
-    leaf(xml, "UpdatedAt", &timestamp(queue.updated))?;
-    leaf(xml, "AccessedAt", &queue.accessed.map_or_else(|| NEVER_ACCESSED.to_owned(), timestamp))?;
-    leaf(xml, "SupportOrdering", boolean(true))?;
-    open(xml, "CountDetails", &[("xmlns:d2p1", COUNTS)])?;
-    for (name, count) in [
-        ("d2p1:ActiveMessageCount", queue.active),
-        ("d2p1:DeadLetterMessageCount", queue.dead_letter),
-        ("d2p1:ScheduledMessageCount", queue.scheduled),
-        ("d2p1:TransferMessageCount", 0),
-        ("d2p1:TransferDeadLetterMessageCount", 0),
-    ] {
-        leaf(xml, name, &count.to_string())?;
-    }
-    close(xml, "CountDetails")?;
-    leaf(xml, "AutoDeleteOnIdle", &write_iso(crate::durations::NEVER))?;
-    leaf(xml, "EnablePartitioning", boolean(false))?;
-    leaf(xml, "EntityAvailabilityStatus", "Available")?;
-    leaf(xml, "EnableExpress", boolean(false))?;
-    leaf(xml, "MaxMessageSizeInKilobytes", "256")?;
-    close(xml, "QueueDescription")
-}
-
 fn write_title(xml: &mut Writer<Vec<u8>>, title: &str) -> io::Result<()> {
     open(xml, "title", &[("type", "text")])?;
     xml.write_event(Event::Text(BytesText::new(title)))?;
@@ -221,7 +175,7 @@ fn link(xml: &mut Writer<Vec<u8>>, rel: &str, href: &str) -> io::Result<()> {
     xml.write_event(Event::Empty(start))
 }
 
-fn open(xml: &mut Writer<Vec<u8>>, name: &str, attributes: &[(&str, &str)]) -> io::Result<()> {
+pub(super) fn open(xml: &mut Writer<Vec<u8>>, name: &str, attributes: &[(&str, &str)]) -> io::Result<()> {
     let mut start = BytesStart::new(name);
     for attribute in attributes {
         start.push_attribute(*attribute);
@@ -229,16 +183,16 @@ fn open(xml: &mut Writer<Vec<u8>>, name: &str, attributes: &[(&str, &str)]) -> i
     xml.write_event(Event::Start(start))
 }
 
-fn close(xml: &mut Writer<Vec<u8>>, name: &str) -> io::Result<()> {
+pub(super) fn close(xml: &mut Writer<Vec<u8>>, name: &str) -> io::Result<()> {
     xml.write_event(Event::End(BytesEnd::new(name)))
 }
 
-fn leaf(xml: &mut Writer<Vec<u8>>, name: &str, text: &str) -> io::Result<()> {
+pub(super) fn leaf(xml: &mut Writer<Vec<u8>>, name: &str, text: &str) -> io::Result<()> {
     open(xml, name, &[])?;
     xml.write_event(Event::Text(BytesText::new(text)))?;
     close(xml, name)
 }
 
-fn boolean(value: bool) -> &'static str {
+pub(super) fn boolean(value: bool) -> &'static str {
     if value { "true" } else { "false" }
 }

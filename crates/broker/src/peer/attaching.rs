@@ -52,9 +52,6 @@ impl Peer {
                     Role::Receiver => self.open_receiving(link, session, attach, address, scope),
                 };
             }
-            Node::Unsupported(kind) => {
-                return Err(AmqpError::new("amqp:not-implemented", format!("{kind} are not supported by this broker")));
-            }
             Node::Nameless => return Err(refusals::not_found(&self.host(), address)),
         };
         let kind = match attach.role {
@@ -104,9 +101,10 @@ impl Peer {
     }
 
     fn check_exists(&self, address: &Address) -> Result<(), AmqpError> {
-        match self.hub.describe(&address.queue) {
-            Some(_) => Ok(()),
-            None => Err(refusals::not_found(&self.host(), &address.to_string())),
+        if self.hub.read(|state| state.exists(&address.queue)) {
+            Ok(())
+        } else {
+            Err(refusals::not_found(&self.host(), &address.to_string()))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The `$management` node of a queue or its dead-letter queue: one request in, one reply out.
+//! The `$management` node of a queue, topic or subscription, or of a dead-letter queue: one request in, one reply out.
 //!
 //! Requests are AMQP maps with string keys. What this broker does not do (sessions, rules, batch deletion) is answered
 //! with 501 `amqp:not-implemented`.
@@ -154,7 +154,7 @@ impl ManagementNode<'_> {
     }
 
     fn schedule(&self, arguments: &Arguments<'_>) -> Answered {
-        if self.address.part == Part::DeadLetter {
+        if self.address.part != Part::Main {
             return Err(Failed {
                 status: 400,
                 condition: "amqp:not-allowed",
@@ -181,7 +181,7 @@ impl ManagementNode<'_> {
             messages.push(message);
         }
         let numbers = self.hub.request(
-            |request| Event::Send { request, queue: self.address.queue.clone(), messages },
+            |request| Event::Send { request, to: self.address.queue.clone(), messages },
             |effect| match effect {
                 Effect::Sent { result, .. } => Some(result),
                 _ => None,
@@ -194,7 +194,7 @@ impl ManagementNode<'_> {
     fn cancel_scheduled(&self, arguments: &Arguments<'_>) -> Answered {
         let sequence_numbers = arguments.sequence_numbers()?;
         self.hub.request(
-            |request| Event::CancelScheduled { request, queue: self.address.queue.clone(), sequence_numbers },
+            |request| Event::CancelScheduled { request, to: self.address.queue.clone(), sequence_numbers },
             |effect| match effect {
                 Effect::ScheduleCancelled { result, .. } => Some(result),
                 _ => None,

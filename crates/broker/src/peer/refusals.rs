@@ -26,9 +26,11 @@ pub(super) fn condition(refusal: &Refusal) -> &'static str {
     match refusal {
         Refusal::NotFound { .. } => "amqp:not-found",
         Refusal::EntityDisabled { .. } => "com.microsoft:entity-disabled",
-        Refusal::QuotaExceeded { .. } | Refusal::TooManyQueues { .. } => "amqp:resource-limit-exceeded",
+        Refusal::QuotaExceeded { .. } | Refusal::TooManyEntities { .. } | Refusal::TooManySubscriptions { .. } => {
+            "amqp:resource-limit-exceeded"
+        }
         Refusal::LockLost => "com.microsoft:message-lock-lost",
-        Refusal::AlreadyDeadLettered => "amqp:not-allowed",
+        Refusal::AlreadyDeadLettered | Refusal::NotAllowed { .. } | Refusal::ForwardTarget { .. } => "amqp:not-allowed",
         Refusal::MessageNotFound { .. } => "com.microsoft:message-not-found",
         Refusal::AlreadyExists { .. } => "com.microsoft:entity-already-exists",
         Refusal::ReceiverExists { .. } => "amqp:internal-error",
@@ -39,9 +41,12 @@ pub(super) fn condition(refusal: &Refusal) -> &'static str {
 pub(super) fn status(refusal: &Refusal) -> i32 {
     match refusal {
         Refusal::NotFound { .. } | Refusal::MessageNotFound { .. } => 404,
-        Refusal::EntityDisabled { .. } | Refusal::QuotaExceeded { .. } | Refusal::TooManyQueues { .. } => 403,
+        Refusal::EntityDisabled { .. }
+        | Refusal::QuotaExceeded { .. }
+        | Refusal::TooManyEntities { .. }
+        | Refusal::TooManySubscriptions { .. } => 403,
         Refusal::LockLost => 410,
-        Refusal::AlreadyDeadLettered => 400,
+        Refusal::AlreadyDeadLettered | Refusal::NotAllowed { .. } | Refusal::ForwardTarget { .. } => 400,
         Refusal::AlreadyExists { .. } => 409,
         Refusal::ReceiverExists { .. } => 500,
     }

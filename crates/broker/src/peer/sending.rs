@@ -7,10 +7,10 @@ use amqp::{AmqpError, Attach, DeliveryId, DeliveryState, Incoming, LinkId, Sessi
 use super::{LinkKind, MAX_MESSAGE_BYTES, Peer, SENDER_CREDIT, refusals};
 use crate::content::{ContentError, decode_transfer};
 use crate::counters::{Operation, Outcome};
-use crate::state::{Address, Effect, EntityName, Event, Part, Refusal};
+use crate::state::{Address, Effect, EntityName, Event, Part};
 
 impl Peer {
-    /// Opens a link to a queue.
+    /// Opens a link to a queue or topic.
     pub(super) fn open_sending(
         &mut self,
         link: LinkId,
@@ -19,7 +19,7 @@ impl Peer {
         address: Address,
         scope: String,
     ) -> Result<(), AmqpError> {
-        if address.part == Part::DeadLetter {
+        if address.part != Part::Main {
             let text = refusals::tracked("Messages cannot be sent to a dead-letter queue.");
             return Err(AmqpError::new("amqp:not-allowed", text));
         }
@@ -28,12 +28,9 @@ impl Peer {
             let text = "sending via another entity is not supported by this broker";
             return Err(AmqpError::new("amqp:not-implemented", text));
         }
-        let not_found = || refusals::not_found(&self.host(), &address.to_string());
-        let snapshot = self.hub.describe(&address.queue).ok_or_else(not_found)?;
-        let status = snapshot.properties.status;
-        if !status.allows_send() {
-            return Err(refusals::error(&Refusal::EntityDisabled { name: snapshot.name, status }, &self.host()));
-        }
+        self.hub
+            .read(|state| state.check_send_allowed(&address.queue))
+            .map_err(|refusal| refusals::error(&refusal, &self.host()))?;
         self.accept(link, session, attach, LinkKind::Sending(address.queue), Some(scope));
         let _ = self.engine.set_credit(link, SENDER_CREDIT);
         Ok(())
@@ -78,7 +75,7 @@ impl Peer {
         let messages = decode_transfer(message_format, payload)
             .map_err(|error| AmqpError::new(error.condition(), refusals::tracked(&sentence(&error))))?;
         let result = self.hub.request(
-            |request| Event::Send { request, queue: queue.clone(), messages },
+            |request| Event::Send { request, to: queue.clone(), messages },
             |effect| match effect {
                 Effect::Sent { result, .. } => Some(result),
                 _ => None,

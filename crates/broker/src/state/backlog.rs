@@ -1,6 +1,6 @@
 //! The messages of one part of a queue, each in exactly one place, with the indexes that find the next one in O(log n).
 //!
-//! Owns no rules: which message goes where, and when, is decided in `queue.rs`. Every change goes through [`Backlog::insert`],
+//! Owns no rules: which message goes where, and when, is decided in `queue.rs` and `topic.rs`. Every change goes through [`Backlog::insert`],
 //! [`Backlog::remove`] and [`Backlog::put`], so that no index can disagree with the messages.
 
 use std::{
@@ -12,6 +12,7 @@ use std::{
 use super::{
     effect::{DeadLetter, Lock, MessageState, MessageView},
     event::{LockToken, SequenceNumber},
+    name::EntityName,
     timestamp::Timestamp,
 };
 
@@ -28,7 +29,19 @@ pub(super) struct Stored<C> {
     pub(super) scheduled_for: Option<Timestamp>,
     pub(super) delivery_count: u32,
     pub(super) dead_letter: Option<Arc<DeadLetter>>,
+    pub(super) origin: Origin,
     pub(super) place: Place,
+}
+
+/// What a message remembers of the entities it came through.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Origin {
+    /// The number it had where it was first sent; `None` where that is here.
+    pub(super) number: Option<SequenceNumber>,
+    /// How often it has been forwarded.
+    pub(super) hops: u8,
+    /// Where it was dead-lettered, if it was forwarded from there.
+    pub(super) dead_letter_source: Option<EntityName>,
 }
 
 /// Where a message is.
@@ -49,6 +62,7 @@ impl<C> Stored<C> {
     pub(super) fn view(&self, sequence_number: SequenceNumber) -> MessageView<C> {
         MessageView {
             sequence_number,
+            enqueue_sequence_number: self.origin.number.unwrap_or(sequence_number),
             enqueued_at: self.enqueued_at,
             expires_at: self.expires_at,
             scheduled_for: self.scheduled_for,
@@ -59,6 +73,7 @@ impl<C> Stored<C> {
                 Place::Scheduled { .. } => MessageState::Scheduled,
             },
             dead_letter: self.dead_letter.clone(),
+            dead_letter_source: self.origin.dead_letter_source.clone(),
             content: Arc::clone(&self.content),
         }
     }
@@ -257,6 +272,7 @@ mod tests {
             scheduled_for: None,
             delivery_count: 0,
             dead_letter: None,
+            origin: Origin::default(),
             place,
         }
     }

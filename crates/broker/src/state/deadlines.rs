@@ -1,32 +1,32 @@
-//! Which queue is due next, over all queues.
+//! Which entity is due next, over all of them.
 //!
-//! Each queue knows the first of its own deadlines; this index spares asking all of them.
+//! Each queue, subscription and topic knows the first of its own deadlines; this index spares asking all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{name::EntityName, timestamp::Timestamp};
 
-/// The first deadline of every queue that has one.
+/// The first deadline of every entity that has one.
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
-    by_queue: BTreeMap<EntityName, Timestamp>,
+    by_name: BTreeMap<EntityName, Timestamp>,
     by_time: BTreeSet<(Timestamp, EntityName)>,
 }
 
 impl Deadlines {
-    /// Replaces a queue's deadline.
-    pub(super) fn set(&mut self, queue: &EntityName, deadline: Option<Timestamp>) {
-        let previous = self.by_queue.get(queue).copied();
+    /// Replaces an entity's deadline.
+    pub(super) fn set(&mut self, name: &EntityName, deadline: Option<Timestamp>) {
+        let previous = self.by_name.get(name).copied();
         if previous == deadline {
             return;
         }
         if let Some(previous) = previous {
-            self.by_queue.remove(queue);
-            self.by_time.remove(&(previous, queue.clone()));
+            self.by_name.remove(name);
+            self.by_time.remove(&(previous, name.clone()));
         }
         if let Some(deadline) = deadline {
-            self.by_queue.insert(queue.clone(), deadline);
-            self.by_time.insert((deadline, queue.clone()));
+            self.by_name.insert(name.clone(), deadline);
+            self.by_time.insert((deadline, name.clone()));
         }
     }
 
@@ -35,9 +35,9 @@ impl Deadlines {
         self.by_time.first().map(|(deadline, _)| *deadline)
     }
 
-    /// The queues whose deadline has come, earliest first.
+    /// The entities whose deadline has come, earliest first.
     pub(super) fn due(&self, now: Timestamp) -> Vec<EntityName> {
-        self.by_time.iter().take_while(|(deadline, _)| *deadline <= now).map(|(_, queue)| queue.clone()).collect()
+        self.by_time.iter().take_while(|(deadline, _)| *deadline <= now).map(|(_, name)| name.clone()).collect()
     }
 }
 
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_earliest_queue_comes_first_and_a_new_deadline_replaces_the_old() {
+    fn the_earliest_comes_first_and_a_new_deadline_replaces_the_old() {
         let [a, b] = ["a", "b"].map(|name| EntityName::new(name).unwrap());
         let at = Timestamp::from_millis;
         let mut deadlines = Deadlines::default();

@@ -1,4 +1,4 @@
-//! What the administration API reads and writes of a queue: its properties, its counts, its times.
+//! What the administration API reads and writes of an entity: its properties, its counts, its times.
 //!
 //! Plain data. Ranges of values that come over the wire (a lock of 5 s to 5 min, say) are checked where they are parsed;
 //! the state machine works with whatever it is given.
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{name::EntityName, timestamp::Timestamp};
 
-/// What a queue was created with. [`Default`] gives Service Bus's own defaults.
+/// What a queue or subscription was created with. [`Default`] gives Service Bus's own defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueProperties {
     /// How long a peek-lock lasts, and how much a renewal adds from its moment on. At least 1 ms is applied.
@@ -18,8 +18,8 @@ pub struct QueueProperties {
     pub default_time_to_live: Option<Duration>,
     /// Whether expired messages go to the dead-letter queue rather than away.
     pub dead_letter_on_expiration: bool,
-    /// Room for messages in bytes, the dead-letter queue included; each message counts its own size and
-    /// [`super::MESSAGE_OVERHEAD_BYTES`].
+    /// Room for messages in bytes, the dead-letter queues included; each message counts its own size and
+    /// [`super::MESSAGE_OVERHEAD_BYTES`]. A subscription always has its topic's.
     pub max_size_bytes: u64,
     /// What is allowed at the moment.
     pub status: EntityStatus,
@@ -28,6 +28,10 @@ pub struct QueueProperties {
     pub requires_session: bool,
     /// Free text of the queue's owner.
     pub user_metadata: Option<String>,
+    /// The queue or topic to which messages move on once they are active; nobody receives from here then.
+    pub forward_to: Option<EntityName>,
+    /// The queue or topic to which dead-lettered messages move on.
+    pub forward_dead_letters_to: Option<EntityName>,
 }
 
 impl Default for QueueProperties {
@@ -41,7 +45,30 @@ impl Default for QueueProperties {
             status: EntityStatus::Active,
             requires_session: false,
             user_metadata: None,
+            forward_to: None,
+            forward_dead_letters_to: None,
         }
+    }
+}
+
+/// What a topic was created with. [`Default`] gives Service Bus's own defaults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicProperties {
+    /// Upper limit of every message's time to live, in all subscriptions; `None` is "forever".
+    pub default_time_to_live: Option<Duration>,
+    /// Room in bytes for the scheduled messages and those of all subscriptions together.
+    pub max_size_bytes: u64,
+    /// What is allowed at the moment; one that forbids receiving does so for every subscription.
+    pub status: EntityStatus,
+    /// Free text of the topic's owner.
+    pub user_metadata: Option<String>,
+}
+
+impl Default for TopicProperties {
+    fn default() -> Self {
+        let QueueProperties { default_time_to_live, max_size_bytes, status, user_metadata, .. } =
+            QueueProperties::default();
+        Self { default_time_to_live, max_size_bytes, status, user_metadata }
     }
 }
 
@@ -81,7 +108,7 @@ impl EntityStatus {
     }
 }
 
-/// How many messages a queue holds, by kind. Transfer counts are absent because nothing is forwarded yet: they are 0.
+/// How many messages an entity holds, by kind. Of a topic only `scheduled` can be other than 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
     /// `ActiveMessageCount`: deliverable ones, and locked and deferred ones as [`super::Config`] says.
@@ -96,16 +123,21 @@ pub struct Counts {
     pub locked: u64,
     /// Of the queue itself: messages set aside, not locked.
     pub deferred: u64,
+    /// `TransferMessageCount`: messages that wait to be forwarded, because their target takes none at the moment.
+    pub transfer: u64,
+    /// `TransferDeadLetterMessageCount`: messages that could not be forwarded.
+    pub transfer_dead_letter: u64,
 }
 
 impl Counts {
-    /// `MessageCount`: all messages of the entity, the dead-letter queue included.
+    /// `MessageCount`: all messages of the entity, the dead-letter queues included.
     pub fn total(&self) -> u64 {
-        self.available + self.locked + self.deferred + self.scheduled + self.dead_letter
+        let main = self.available + self.locked + self.deferred + self.scheduled + self.transfer;
+        main + self.dead_letter + self.transfer_dead_letter
     }
 }
 
-/// One queue as it was when the last event had been applied.
+/// One queue or subscription as it was when the last event had been applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueSnapshot {
     /// The name as first written.
@@ -121,5 +153,26 @@ pub struct QueueSnapshot {
     /// When its properties were last written.
     pub updated_at: Timestamp,
     /// When messages were last sent, received or settled; `None` when never (`0001-01-01T00:00:00Z`).
+    pub accessed_at: Option<Timestamp>,
+}
+
+/// One topic as it was when the last event had been applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSnapshot {
+    /// The name as first written.
+    pub name: EntityName,
+    /// What it was created with or last updated to.
+    pub properties: TopicProperties,
+    /// The messages that wait in the topic itself: scheduled ones.
+    pub counts: Counts,
+    /// How many subscriptions it has.
+    pub subscriptions: usize,
+    /// `SizeInBytes`: what counts against [`TopicProperties::max_size_bytes`].
+    pub size_bytes: u64,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When its properties were last written.
+    pub updated_at: Timestamp,
+    /// When messages were last sent to it; `None` when never.
     pub accessed_at: Option<Timestamp>,
 }

@@ -32,16 +32,18 @@ pub enum Effect<C> {
     Detach {
         /// Whose.
         receiver: ReceiverId,
-        /// `NotFound` when its queue was deleted, `EntityDisabled` when receiving was forbidden.
+        /// `NotFound` when its queue was deleted, `EntityDisabled` when receiving was forbidden, `NotAllowed` when its
+        /// queue began to forward.
         reason: Refusal,
     },
-    /// Close whatever else belongs to this queue: sender and management links. Follows the receivers' `Detach`.
-    QueueDeleted {
-        /// The queue that is gone.
+    /// Close whatever else belongs to this entity: sender and management links. Follows the receivers' `Detach`; that of a
+    /// topic follows those of its subscriptions.
+    Deleted {
+        /// The entity that is gone.
         name: EntityName,
     },
 
-    /// Answers `CreateQueue`, `UpdateQueue` and `DeleteQueue`.
+    /// Answers the events that create, update and delete entities.
     Administered {
         /// Of the event.
         request: RequestId,
@@ -122,6 +124,8 @@ pub struct Lock {
 pub struct MessageView<C> {
     /// Its number in the queue; the dead-letter queue keeps it. A scheduled message gets a new one when its time comes.
     pub sequence_number: SequenceNumber,
+    /// The number it had where it was first sent: the topic's, or that of the queue it was forwarded from.
+    pub enqueue_sequence_number: SequenceNumber,
     /// When it was stored; for one that was scheduled, when its time came.
     pub enqueued_at: Timestamp,
     /// When its time to live ends; `None` when never, or as long as it is scheduled. Not acted on in the dead-letter queue.
@@ -132,8 +136,10 @@ pub struct MessageView<C> {
     pub delivery_count: u32,
     /// Which `x-opt-message-state` it is in.
     pub state: MessageState,
-    /// Why it is in the dead-letter queue; `None` when it is not.
+    /// Why it was dead-lettered; `None` when it was not. Kept when a dead-lettered message is forwarded.
     pub dead_letter: Option<Arc<DeadLetter>>,
+    /// Where it was dead-lettered, if it was forwarded from there.
+    pub dead_letter_source: Option<EntityName>,
     /// What was sent, with the changes receivers made.
     pub content: Arc<C>,
 }
@@ -172,7 +178,7 @@ pub struct DeadLetter {
 /// Why a request was not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// No such queue.
+    /// No such entity.
     #[error("the messaging entity '{name}' could not be found")]
     NotFound {
         /// As asked for.
@@ -184,26 +190,48 @@ pub enum Refusal {
         /// As it is shown.
         name: EntityName,
     },
-    /// The broker's limit on queues is reached.
-    #[error("the broker holds {max} queues, the most it may")]
-    TooManyQueues {
-        /// [`super::Config::max_queues`].
+    /// The broker's limit on queues and topics is reached.
+    #[error("the broker holds {max} queues and topics, the most it may")]
+    TooManyEntities {
+        /// [`super::Config::max_entities`].
         max: usize,
     },
-    /// The queue's status forbids it.
+    /// A topic's limit on subscriptions is reached.
+    #[error("the topic '{topic}' has {max} subscriptions, the most it may")]
+    TooManySubscriptions {
+        /// The topic.
+        topic: EntityName,
+        /// [`super::Config::max_subscriptions`].
+        max: usize,
+    },
+    /// Something that this kind of entity, or one set up like this, does not do.
+    #[error("{what}: '{name}'")]
+    NotAllowed {
+        /// The entity.
+        name: EntityName,
+        /// What was tried and cannot be.
+        what: &'static str,
+    },
+    /// Forwarding to what is no queue or topic, or to itself.
+    #[error("'{target}' cannot be the destination for auto-forwarding: it must be another queue or topic that exists")]
+    ForwardTarget {
+        /// The destination asked for.
+        target: EntityName,
+    },
+    /// The entity's status forbids it.
     #[error("the messaging entity '{name}' is in status {}", status.as_str())]
     EntityDisabled {
-        /// The queue.
+        /// The entity.
         name: EntityName,
         /// Its status.
         status: EntityStatus,
     },
-    /// The queue is full, or would be.
+    /// The entity is full, or would be.
     #[error(
         "the messaging entity '{name}' holds {size_bytes} bytes, {more_bytes} more exceed its maximum of {max_bytes}"
     )]
     QuotaExceeded {
-        /// The queue.
+        /// The entity.
         name: EntityName,
         /// What it holds.
         size_bytes: u64,

@@ -8,7 +8,7 @@ use std::{fmt, time::Duration};
 use uuid::Uuid;
 
 use super::{
-    description::QueueProperties,
+    description::{QueueProperties, TopicProperties},
     name::{Address, EntityName},
     timestamp::Timestamp,
 };
@@ -33,7 +33,7 @@ pub struct RequestId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReceiverId(pub u64);
 
-/// The number a queue gives a message: 1, 2, 3 … without gaps.
+/// The number a queue, topic or subscription gives a message: 1, 2, 3 … without gaps.
 pub type SequenceNumber = u64;
 
 /// The proof that a message is locked for its holder; new for each delivery. On the wire a UUID.
@@ -76,7 +76,7 @@ pub enum Outcome<P> {
         /// Changes to merge into the content.
         properties: Option<P>,
     },
-    /// Into the dead-letter queue. Refused for messages that are there.
+    /// Into the dead-letter queue. Refused for messages that are in one.
     DeadLetter {
         /// Becomes `DeadLetterReason`.
         reason: Option<String>,
@@ -93,7 +93,9 @@ pub enum Event<C: Content> {
     /// Time has passed; see [`super::State::next_deadline`]. Every other event lets time pass too.
     Tick,
 
-    /// Creates a queue. → [`super::Effect::Administered`], or `AlreadyExists`, `TooManyQueues`.
+    /// Creates a queue, or a subscription if the name is one's: a subscription is a queue that is filled by its topic.
+    /// → [`super::Effect::Administered`], or `AlreadyExists`, `TooManyEntities`, `TooManySubscriptions`, `NotFound` (the
+    /// topic), `ForwardTarget`.
     CreateQueue {
         /// For the answer.
         request: RequestId,
@@ -102,8 +104,18 @@ pub enum Event<C: Content> {
         /// Its properties.
         properties: QueueProperties,
     },
-    /// Writes a queue's properties. Messages keep the times they have; a status that forbids receiving detaches all
-    /// receivers. → [`super::Effect::Administered`], or `NotFound`.
+    /// Creates a topic. → [`super::Effect::Administered`], or `AlreadyExists`, `TooManyEntities`.
+    CreateTopic {
+        /// For the answer.
+        request: RequestId,
+        /// Its name, shown as written here from now on.
+        name: EntityName,
+        /// Its properties.
+        properties: TopicProperties,
+    },
+    /// Writes the properties of a queue or subscription. Messages keep the times they have; a status that forbids
+    /// receiving detaches all receivers, and so does forwarding those of the queue itself.
+    /// → [`super::Effect::Administered`], or `NotFound`, `ForwardTarget` (of a target that was another before).
     UpdateQueue {
         /// For the answer.
         request: RequestId,
@@ -112,22 +124,33 @@ pub enum Event<C: Content> {
         /// All of its properties.
         properties: QueueProperties,
     },
-    /// Deletes a queue with all its messages; detaches its receivers, then says [`super::Effect::QueueDeleted`].
+    /// Writes a topic's properties; a status that forbids receiving detaches the receivers of all subscriptions.
     /// → [`super::Effect::Administered`], or `NotFound`.
-    DeleteQueue {
+    UpdateTopic {
         /// For the answer.
         request: RequestId,
-        /// The queue.
+        /// The topic.
+        name: EntityName,
+        /// All of its properties.
+        properties: TopicProperties,
+    },
+    /// Deletes a queue, topic or subscription with all its messages, a topic with all its subscriptions; detaches the
+    /// receivers, then says [`super::Effect::Deleted`]. → [`super::Effect::Administered`], or `NotFound`.
+    Delete {
+        /// For the answer.
+        request: RequestId,
+        /// The entity.
         name: EntityName,
     },
 
-    /// Stores messages, all of them or none; scheduled ones among them wait for their time.
-    /// → [`super::Effect::Sent`], or `NotFound`, `EntityDisabled`, `QuotaExceeded`.
+    /// Stores messages, all of them or none; scheduled ones among them wait for their time. A topic gives a copy to each
+    /// of its subscriptions, whatever their status. → [`super::Effect::Sent`], or `NotFound`, `EntityDisabled`,
+    /// `QuotaExceeded`, `NotAllowed` (to a subscription).
     Send {
         /// For the answer.
         request: RequestId,
-        /// The queue.
-        queue: EntityName,
+        /// The queue or topic.
+        to: EntityName,
         /// One message, a batch, or none.
         messages: Vec<NewMessage<C>>,
     },
@@ -136,14 +159,14 @@ pub enum Event<C: Content> {
     CancelScheduled {
         /// For the answer.
         request: RequestId,
-        /// The queue.
-        queue: EntityName,
+        /// The queue or topic.
+        to: EntityName,
         /// The numbers [`super::Effect::Sent`] gave; repetitions do no harm.
         sequence_numbers: Vec<SequenceNumber>,
     },
 
     /// A receiver attaches, with no credit yet. → [`super::Effect::Subscribed`], or `NotFound`, `EntityDisabled`,
-    /// `ReceiverExists`.
+    /// `NotAllowed` (from a topic, or from a queue that forwards), `ReceiverExists`.
     Subscribe {
         /// Its id from now on.
         receiver: ReceiverId,
@@ -197,7 +220,7 @@ pub enum Event<C: Content> {
         lock_tokens: Vec<LockToken>,
     },
     /// Receives deferred messages by number, all of them or none.
-    /// → [`super::Effect::DeferredReceived`], or `NotFound`, `EntityDisabled`, `MessageNotFound` (also for a deferred one
+    /// → [`super::Effect::DeferredReceived`], or `NotFound`, `EntityDisabled`, `NotAllowed`, `MessageNotFound` (also for a deferred one
     /// that is locked, or a number named twice).
     ReceiveDeferred {
         /// For the answer.

@@ -1,7 +1,7 @@
-//! What entities are called: names compared without regard to letter case, and the two parts messages live in.
+//! What entities are called: names compared without regard to letter case, and the parts that messages live in.
 //!
-//! Taking an address out of an AMQP attach or an HTTP path (scheme, host, `/$DeadLetterQueue`, `/$management`) is the
-//! listeners' work; here are only the results.
+//! A queue and a topic have a name, a subscription has its topic's and its own. Taking an address out of an AMQP attach or
+//! an HTTP path (scheme, host, `/$DeadLetterQueue`, `/$management`) is the listeners' work; here are only the results.
 
 use std::{
     cmp::Ordering,
@@ -13,21 +13,37 @@ use std::{
 /// The longest entity path, in characters (Service Bus quotas: "entity path").
 pub const MAX_NAME_LENGTH: usize = 260;
 
-/// The name of a queue: compared case-insensitively, shown as it was first written. Cheap to clone.
+/// The longest name of a subscription, in characters (the same table: "subscription name").
+pub const MAX_SUBSCRIPTION_NAME_LENGTH: usize = 50;
+
+/// What stands between a topic's name and that of its subscription; never a part of a queue's or topic's own name.
+const SUBSCRIPTIONS: &str = "Subscriptions";
+
+/// The name of a queue, topic or subscription: compared case-insensitively, shown as it was first written. Cheap to clone.
 #[derive(Clone)]
 pub struct EntityName {
     key: Arc<str>,
     display: Arc<str>,
+    /// Of a subscription: its topic.
+    topic: Option<Arc<EntityName>>,
 }
 
 /// Why a text is no entity name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
-    /// Empty, or longer than [`MAX_NAME_LENGTH`].
-    #[error("entity name has {length} characters; allowed are 1 to {MAX_NAME_LENGTH}")]
+    /// Empty, or longer than [`MAX_NAME_LENGTH`] or [`MAX_SUBSCRIPTION_NAME_LENGTH`].
+    #[error("entity name has {length} characters; allowed are 1 to {max}")]
     Length {
         /// Length of the refused text in characters.
         length: usize,
+        /// The longest allowed.
+        max: usize,
+    },
+    /// `Subscriptions` as a later part of a path is what leads from a topic to its subscriptions.
+    #[error("entity name {name:?} may not have 'Subscriptions' between or after '/'")]
+    Reserved {
+        /// The refused text.
+        name: String,
     },
     /// A character outside the allowed set, or not allowed at that place.
     #[error(
@@ -41,28 +57,70 @@ pub enum InvalidName {
 }
 
 impl EntityName {
-    /// Checks a name against the rule of the emulator's `Config-schema.json`: ASCII letters and digits, with `_`, `-`, `.`
-    /// and (single) `/` between them.
+    /// The name of a queue or topic. Checked against the rule of the emulator's `Config-schema.json`: ASCII letters and
+    /// digits, with `_`, `-`, `.` and (single) `/` between them.
     pub fn new(name: &str) -> Result<Self, InvalidName> {
-        let length = name.chars().count();
-        if length == 0 || length > MAX_NAME_LENGTH {
-            return Err(InvalidName::Length { length });
+        check(name, MAX_NAME_LENGTH)?;
+        if name.split('/').skip(1).any(|part| part.eq_ignore_ascii_case(SUBSCRIPTIONS)) {
+            return Err(InvalidName::Reserved { name: name.to_owned() });
         }
-        let bytes = name.as_bytes();
-        let ends = [bytes[0], bytes[bytes.len() - 1]];
-        let well_formed = ends.iter().all(u8::is_ascii_alphanumeric)
-            && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_-./".contains(byte))
-            && !name.contains("//");
-        if !well_formed {
-            return Err(InvalidName::Characters { name: name.to_owned() });
-        }
-        Ok(Self { key: name.to_ascii_lowercase().into(), display: name.into() })
+        Ok(Self { key: name.to_ascii_lowercase().into(), display: name.into(), topic: None })
     }
 
-    /// The name as it was written.
+    /// The name of a subscription: its topic, and its own name, of the same letters without `/`.
+    pub fn subscription(topic: &Self, name: &str) -> Result<Self, InvalidName> {
+        check(name, MAX_SUBSCRIPTION_NAME_LENGTH)?;
+        if name.contains('/') {
+            return Err(InvalidName::Characters { name: name.to_owned() });
+        }
+        let display = format!("{topic}/{SUBSCRIPTIONS}/{name}");
+        let key = display.to_ascii_lowercase();
+        Ok(Self { key: key.into(), display: display.into(), topic: Some(Arc::new(topic.clone())) })
+    }
+
+    /// Takes a path apart: the topic's path and what follows `/Subscriptions`, or `None` where that is not in it.
+    pub fn split_subscription(path: &str) -> Option<(&str, &str)> {
+        let mut start = path.find('/')? + 1;
+        loop {
+            let (part, rest) = path[start..].split_once('/').unwrap_or((&path[start..], ""));
+            if part.eq_ignore_ascii_case(SUBSCRIPTIONS) {
+                return Some((&path[..start - 1], rest));
+            }
+            start += part.len() + 1;
+            if start > path.len() {
+                return None;
+            }
+        }
+    }
+
+    /// The name as it was written; of a subscription `topic/Subscriptions/name`.
     pub fn as_str(&self) -> &str {
         &self.display
     }
+
+    /// Of a subscription its name in its topic, of a queue or topic its whole name.
+    pub fn own_name(&self) -> &str {
+        let start = self.topic.as_ref().map_or(0, |topic| topic.display.len() + SUBSCRIPTIONS.len() + 2);
+        &self.display[start..]
+    }
+
+    /// Of a subscription, its topic.
+    pub fn topic(&self) -> Option<&Self> {
+        self.topic.as_deref()
+    }
+}
+
+fn check(name: &str, max: usize) -> Result<(), InvalidName> {
+    let length = name.chars().count();
+    if length == 0 || length > max {
+        return Err(InvalidName::Length { length, max });
+    }
+    let bytes = name.as_bytes();
+    let ends = [bytes[0], bytes[bytes.len() - 1]];
+    let well_formed = ends.iter().all(u8::is_ascii_alphanumeric)
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_-./".contains(byte))
+        && !name.contains("//");
+    if well_formed { Ok(()) } else { Err(InvalidName::Characters { name: name.to_owned() }) }
 }
 
 impl PartialEq for EntityName {
@@ -103,21 +161,28 @@ impl fmt::Display for EntityName {
     }
 }
 
-/// The two places of an entity in which messages wait.
+/// The places of a queue or subscription in which messages wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
     /// The queue itself.
     Main,
     /// Its `/$DeadLetterQueue`.
     DeadLetter,
+    /// Its `/$Transfer/$DeadLetterQueue`: messages that could not be forwarded.
+    TransferDeadLetter,
 }
 
-/// Where messages are received, peeked and settled: an entity, or its dead-letter queue.
+impl Part {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Main, Self::DeadLetter, Self::TransferDeadLetter];
+}
+
+/// Where messages are received, peeked and settled: a queue or subscription, or one of its dead-letter queues.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
-    /// The queue.
+    /// The queue or subscription.
     pub queue: EntityName,
-    /// Which of its two parts.
+    /// Which of its parts.
     pub part: Part,
 }
 
@@ -138,6 +203,7 @@ impl fmt::Display for Address {
         match self.part {
             Part::Main => write!(formatter, "{}", self.queue),
             Part::DeadLetter => write!(formatter, "{}/$DeadLetterQueue", self.queue),
+            Part::TransferDeadLetter => write!(formatter, "{}/$Transfer/$DeadLetterQueue", self.queue),
         }
     }
 }
@@ -163,13 +229,48 @@ mod tests {
         for bad in ["", "/a", "a/", "a//b", "$Resources", "q/$DeadLetterQueue", "a b", "é", "_a", "a?", "a\n"] {
             assert!(EntityName::new(bad).is_err(), "{bad}");
         }
-        assert_eq!(EntityName::new(&"x".repeat(261)).unwrap_err(), InvalidName::Length { length: 261 });
+        assert_eq!(EntityName::new(&"x".repeat(261)).unwrap_err(), InvalidName::Length { length: 261, max: 260 });
+        for reserved in ["t/subscriptions", "a/SUBSCRIPTIONS/b"] {
+            assert!(matches!(EntityName::new(reserved), Err(InvalidName::Reserved { .. })), "{reserved}");
+        }
+        assert!(EntityName::new("subscriptions/a").is_ok(), "the first part may be called so");
+    }
+
+    #[test]
+    fn a_subscription_has_its_topic_and_a_name_of_its_own() {
+        let topic = EntityName::new("Area/Orders").unwrap();
+        let audit = EntityName::subscription(&topic, "Audit").unwrap();
+        assert_eq!((audit.as_str(), audit.own_name()), ("Area/Orders/Subscriptions/Audit", "Audit"));
+        assert_eq!((audit.topic(), topic.topic(), topic.own_name()), (Some(&topic), None, "Area/Orders"));
+        let other = EntityName::new("area/ORDERS").unwrap();
+        assert_eq!(EntityName::subscription(&other, "AUDIT").unwrap(), audit);
+        for bad in ["", "a/b", "a b", &"x".repeat(MAX_SUBSCRIPTION_NAME_LENGTH + 1)] {
+            assert!(EntityName::subscription(&topic, bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_taken_apart_at_the_first_subscriptions_after_a_topic() {
+        for (path, parts) in [
+            ("t/Subscriptions/s", Some(("t", "s"))),
+            ("a/b/subscriptions/s/Rules/r", Some(("a/b", "s/Rules/r"))),
+            ("t/SUBSCRIPTIONS", Some(("t", ""))),
+            ("subscriptions/Subscriptions/subscriptions", Some(("subscriptions", "subscriptions"))),
+            ("subscriptions", None),
+            ("a/subscriptionss/b", None),
+            ("", None),
+            ("/", None),
+        ] {
+            assert_eq!(EntityName::split_subscription(path), parts, "{path}");
+        }
     }
 
     #[test]
     fn an_address_reads_as_on_the_wire() {
         let queue = EntityName::new("Orders").unwrap();
         assert_eq!(Address::main(queue.clone()).to_string(), "Orders");
-        assert_eq!(Address::dead_letter(queue).to_string(), "Orders/$DeadLetterQueue");
+        assert_eq!(Address::dead_letter(queue.clone()).to_string(), "Orders/$DeadLetterQueue");
+        let transfer = Address { queue, part: Part::TransferDeadLetter };
+        assert_eq!(transfer.to_string(), "Orders/$Transfer/$DeadLetterQueue");
     }
 }

@@ -1,13 +1,13 @@
-//! One queue with its dead-letter queue: the rules of sending, locking, settling and expiring.
+//! One queue with its dead-letter queues: the rules of sending, locking, settling and expiring. A subscription is one too.
 //!
-//! Time passes here in [`Queue::let_time_pass`] and messages go out in [`Queue::deliver`]; `state.rs` calls both after
+//! Time passes here in [`Queue::let_time_pass`] and messages go out in [`Queue::deliver`]; `entities.rs` calls both after
 //! every change, so between two events nothing is overdue and nobody with credit waits beside an available message.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    MESSAGE_OVERHEAD_BYTES,
-    backlog::{Backlog, Place, Stored},
+    arrival::Arrival,
+    backlog::{Backlog, Origin, Place, Stored},
     description::{Counts, QueueProperties, QueueSnapshot},
     effect::{DeadLetter, Delivery, Effect, Lock, MessageView, Refusal},
     event::{Content, LockToken, NewMessage, Outcome, ReceiveMode, SequenceNumber},
@@ -27,15 +27,22 @@ pub(super) struct Queue<C> {
     accessed_at: Option<Timestamp>,
     main: PartState<C>,
     dead_letter: PartState<C>,
+    transfer_dead_letter: PartState<C>,
     last_sequence_number: SequenceNumber,
     size_bytes: u64,
 }
 
-/// The queue itself, or its dead-letter queue.
+/// The queue itself, or one of its dead-letter queues.
 #[derive(Debug)]
 struct PartState<C> {
     backlog: Backlog<C>,
     receivers: Receivers,
+}
+
+impl<C> PartState<C> {
+    fn new(messages_expire: bool) -> Self {
+        Self { backlog: Backlog::new(messages_expire), receivers: Receivers::default() }
+    }
 }
 
 impl<C: Content> Queue<C> {
@@ -46,8 +53,9 @@ impl<C: Content> Queue<C> {
             updated_at: now,
             created_at: now,
             accessed_at: None,
-            main: PartState { backlog: Backlog::new(true), receivers: Receivers::default() },
-            dead_letter: PartState { backlog: Backlog::new(false), receivers: Receivers::default() },
+            main: PartState::new(true),
+            dead_letter: PartState::new(false),
+            transfer_dead_letter: PartState::new(false),
             last_sequence_number: 0,
             size_bytes: 0,
         }
@@ -60,26 +68,72 @@ impl<C: Content> Queue<C> {
         now: Timestamp,
     ) -> Result<Vec<SequenceNumber>, Refusal> {
         self.check_send_allowed()?;
-        let sizes: Vec<u64> = messages.iter().map(|message| counted_size(&message.content)).collect();
-        self.check_room(sizes.iter().fold(0, |sum, size| sum.saturating_add(*size)), self.properties.max_size_bytes)?;
+        let arrivals: Vec<Arrival<C>> = messages.into_iter().map(Arrival::from).collect();
+        self.check_room(arrivals.iter().fold(0, |sum, one| sum.saturating_add(one.size_bytes)))?;
         self.accessed_at = Some(now);
-        let numbers = messages.into_iter().zip(sizes).map(|(message, size_bytes)| {
-            let due = message.scheduled_for.filter(|due| *due > now);
-            let stored = Stored {
-                content: Arc::new(message.content),
-                size_bytes,
-                enqueued_at: now,
-                time_to_live: message.time_to_live,
-                expires_at: if due.is_some() { None } else { self.expiry(message.time_to_live, now) },
-                scheduled_for: message.scheduled_for,
-                delivery_count: 0,
-                dead_letter: None,
-                place: due.map_or(Place::Available, |due| Place::Scheduled { due }),
-            };
-            self.size_bytes += size_bytes;
-            self.add(stored)
-        });
-        Ok(numbers.collect())
+        Ok(arrivals.into_iter().map(|arrival| self.accept(arrival, now)).collect())
+    }
+
+    /// Stores a message, whatever the queue's status and size.
+    pub(super) fn accept(&mut self, arrival: Arrival<C>, now: Timestamp) -> SequenceNumber {
+        let due = arrival.scheduled_for.filter(|due| *due > now);
+        let own_end = || self.expiry(arrival.time_to_live, now);
+        let stored = Stored {
+            content: arrival.content,
+            size_bytes: arrival.size_bytes,
+            enqueued_at: now,
+            time_to_live: arrival.time_to_live,
+            expires_at: if due.is_some() { None } else { [arrival.expires_by, own_end()].into_iter().flatten().min() },
+            scheduled_for: arrival.scheduled_for,
+            delivery_count: 0,
+            dead_letter: arrival.dead_letter,
+            origin: arrival.origin,
+            place: due.map_or(Place::Available, |due| Place::Scheduled { due }),
+        };
+        self.size_bytes += stored.size_bytes;
+        self.add(stored)
+    }
+
+    /// The first message of a part that can move on: what it counts for, and how often it has moved.
+    pub(super) fn first_to_forward(&self, part: Part) -> Option<(SequenceNumber, &Stored<C>)> {
+        let backlog = &self.part(part).backlog;
+        let number = backlog.first_available()?;
+        Some((number, backlog.get(number)?))
+    }
+
+    /// Takes a message out, to be stored by the entity it is forwarded to.
+    pub(super) fn take_for_forwarding(&mut self, part: Part, number: SequenceNumber) -> Option<Arrival<C>> {
+        let message = self.part_mut(part).backlog.remove(number)?;
+        self.size_bytes -= message.size_bytes;
+        let origin = Origin {
+            number: message.origin.number.or(Some(number)),
+            hops: message.origin.hops.saturating_add(1),
+            dead_letter_source: if part == Part::Main {
+                message.origin.dead_letter_source
+            } else {
+                Some(self.name.clone())
+            },
+        };
+        // A dead-lettered message no longer expires, so its old end must not follow it.
+        let (time_to_live, expires_by) =
+            if part == Part::Main { (message.time_to_live, message.expires_at) } else { (None, None) };
+        Some(Arrival {
+            content: message.content,
+            size_bytes: message.size_bytes,
+            time_to_live,
+            expires_by,
+            scheduled_for: message.scheduled_for,
+            dead_letter: message.dead_letter,
+            origin,
+        })
+    }
+
+    /// Gives up forwarding a message: it goes to the transfer dead-letter queue.
+    pub(super) fn give_up_forwarding(&mut self, part: Part, number: SequenceNumber, reason: &str, description: String) {
+        let Some(mut message) = self.part_mut(part).backlog.remove(number) else { return };
+        message.place = Place::Available;
+        message.dead_letter = Some(Arc::new(dead_letter(reason, description)));
+        self.transfer_dead_letter.backlog.insert(number, message);
     }
 
     /// Takes back all of these scheduled messages, or none.
@@ -117,7 +171,7 @@ impl<C: Content> Queue<C> {
                 self.part_mut(part).backlog.put(number, Place::Deferred);
             }
             Outcome::DeadLetter { reason, description, properties } => {
-                if part == Part::DeadLetter {
+                if part != Part::Main {
                     return Err(Refusal::AlreadyDeadLettered);
                 }
                 let text_bytes = [&reason, &description].into_iter().flatten().map(|text| text.len() as u64).sum();
@@ -156,7 +210,6 @@ impl<C: Content> Queue<C> {
         tokens: &mut LockTokens,
         now: Timestamp,
     ) -> Result<Vec<Delivery<C>>, Refusal> {
-        self.check_receive_allowed()?;
         let backlog = &self.part(part).backlog;
         let mut seen = std::collections::HashSet::new();
         let missing = numbers.iter().find(|number| {
@@ -183,7 +236,7 @@ impl<C: Content> Queue<C> {
             message.place = Place::Available;
             self.add(message);
         }
-        for part in [Part::Main, Part::DeadLetter] {
+        for part in Part::ALL {
             while let Some(number) = self.part(part).backlog.overdue_lock(now) {
                 self.fail_delivery(part, number);
             }
@@ -200,13 +253,13 @@ impl<C: Content> Queue<C> {
 
     /// When [`Self::let_time_pass`] has something to do next.
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
-        let parts = [&self.main, &self.dead_letter];
+        let parts = [&self.main, &self.dead_letter, &self.transfer_dead_letter];
         parts.into_iter().filter_map(|part| part.backlog.next_deadline()).min()
     }
 
     /// Gives available messages, lowest number first, to the receivers whose turn it is.
     pub(super) fn deliver(&mut self, tokens: &mut LockTokens, now: Timestamp, effects: &mut Vec<Effect<C>>) {
-        for part in [Part::Main, Part::DeadLetter] {
+        for part in Part::ALL {
             while self.part(part).receivers.anyone_in_line() {
                 let Some(number) = self.part(part).backlog.first_available() else { break };
                 let Some((receiver, mode)) = self.part_mut(part).receivers.take_turn() else { break };
@@ -227,19 +280,30 @@ impl<C: Content> Queue<C> {
     /// The queue as the administration API shows it.
     pub(super) fn snapshot(&self, count_locked: bool, count_deferred: bool) -> QueueSnapshot {
         let backlog = &self.main.backlog;
-        let [available, locked, deferred, scheduled, dead_letter] = [
+        let [ready, locked, deferred, scheduled, dead_letter, transfer_dead_letter] = [
             backlog.available_len(),
             backlog.locked_len(),
             backlog.deferred_len(),
             backlog.scheduled_len(),
             self.dead_letter.backlog.len(),
+            self.transfer_dead_letter.backlog.len(),
         ]
         .map(|count| count as u64);
+        let (available, transfer) = if self.properties.forward_to.is_some() { (0, ready) } else { (ready, 0) };
         let active = available + if count_locked { locked } else { 0 } + if count_deferred { deferred } else { 0 };
         QueueSnapshot {
             name: self.name.clone(),
             properties: self.properties.clone(),
-            counts: Counts { active, dead_letter, scheduled, available, locked, deferred },
+            counts: Counts {
+                active,
+                dead_letter,
+                scheduled,
+                available,
+                locked,
+                deferred,
+                transfer,
+                transfer_dead_letter,
+            },
             size_bytes: self.size_bytes,
             created_at: self.created_at,
             updated_at: self.updated_at,
@@ -247,17 +311,35 @@ impl<C: Content> Queue<C> {
         }
     }
 
-    pub(super) fn check_receive_allowed(&self) -> Result<(), Refusal> {
-        let status = self.properties.status;
-        if status.allows_receive() { Ok(()) } else { Err(Refusal::EntityDisabled { name: self.name.clone(), status }) }
+    /// What its messages count, the dead-letter queues included.
+    pub(super) fn size_bytes(&self) -> u64 {
+        self.size_bytes
     }
 
-    fn check_send_allowed(&self) -> Result<(), Refusal> {
+    /// Whether a receiver may take messages from a part. That a subscription's topic may forbid it is not known here.
+    pub(super) fn check_receive_allowed(&self, part: Part) -> Result<(), Refusal> {
+        let status = self.properties.status;
+        if !status.allows_receive() {
+            return Err(Refusal::EntityDisabled { name: self.name.clone(), status });
+        }
+        if part == Part::Main && self.properties.forward_to.is_some() {
+            let what = "cannot create a message receiver on an entity with auto-forwarding enabled";
+            return Err(Refusal::NotAllowed { name: self.name.clone(), what });
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_send_allowed(&self) -> Result<(), Refusal> {
         let status = self.properties.status;
         if status.allows_send() { Ok(()) } else { Err(Refusal::EntityDisabled { name: self.name.clone(), status }) }
     }
 
-    fn check_room(&self, more_bytes: u64, max_bytes: u64) -> Result<(), Refusal> {
+    /// Whether so many bytes more fit in.
+    pub(super) fn check_room(&self, more_bytes: u64) -> Result<(), Refusal> {
+        self.check_room_up_to(more_bytes, self.properties.max_size_bytes)
+    }
+
+    fn check_room_up_to(&self, more_bytes: u64, max_bytes: u64) -> Result<(), Refusal> {
         if more_bytes == 0 || self.size_bytes.saturating_add(more_bytes) <= max_bytes {
             return Ok(());
         }
@@ -354,7 +436,7 @@ impl<C: Content> Queue<C> {
             after = after.saturating_add(content.size_bytes()).saturating_sub(unchanged);
         }
         let max_bytes = self.properties.max_size_bytes.saturating_add(self.properties.max_size_bytes / 8);
-        self.check_room(after.saturating_sub(before), max_bytes)?;
+        self.check_room_up_to(after.saturating_sub(before), max_bytes)?;
         self.size_bytes = self.size_bytes - before + after;
         self.part_mut(part).backlog.rewrite(number, content, after);
         Ok(())
@@ -364,6 +446,7 @@ impl<C: Content> Queue<C> {
         match part {
             Part::Main => &self.main,
             Part::DeadLetter => &self.dead_letter,
+            Part::TransferDeadLetter => &self.transfer_dead_letter,
         }
     }
 
@@ -371,12 +454,9 @@ impl<C: Content> Queue<C> {
         match part {
             Part::Main => &mut self.main,
             Part::DeadLetter => &mut self.dead_letter,
+            Part::TransferDeadLetter => &mut self.transfer_dead_letter,
         }
     }
-}
-
-fn counted_size<C: Content>(content: &C) -> u64 {
-    content.size_bytes().saturating_add(MESSAGE_OVERHEAD_BYTES)
 }
 
 fn dead_letter(reason: &str, description: String) -> DeadLetter {

@@ -69,7 +69,7 @@ impl Broker {
     }
 
     fn send_all(&mut self, messages: Vec<NewMessage<Text>>) -> Result<Vec<SequenceNumber>, Refusal> {
-        let effects = self.apply(Event::Send { request: REQUEST, queue: queue("orders"), messages });
+        let effects = self.apply(Event::Send { request: REQUEST, to: queue("orders"), messages });
         let answer = effects.into_iter().find_map(|effect| match effect {
             Effect::Sent { request: REQUEST, result } => Some(result),
             _ => None,

@@ -63,18 +63,18 @@ impl Command {
             Self::Tick => Event::Tick,
             Self::Create(name, properties) => Event::CreateQueue { request, name, properties },
             Self::Update(name, properties) => Event::UpdateQueue { request, name, properties },
-            Self::Delete(name) => Event::DeleteQueue { request, name },
+            Self::Delete(name) => Event::Delete { request, name },
             Self::Send(queue, letters) => {
                 let messages = letters.into_iter().enumerate().map(|(position, letter)| NewMessage {
                     content: Body { id: (index * 100 + position) as u32, bytes: letter.bytes, marks: Vec::new() },
                     time_to_live: letter.time_to_live,
                     scheduled_for: letter.scheduled_for.map(|after| Timestamp::from_millis(1_000_000 + after)),
                 });
-                Event::Send { request, queue, messages: messages.collect() }
+                Event::Send { request, to: queue, messages: messages.collect() }
             }
             Self::Cancel(queue, picks) => {
                 let sequence_numbers = numbers(picks, &Address::main(queue.clone()), MessageState::Scheduled);
-                Event::CancelScheduled { request, queue, sequence_numbers }
+                Event::CancelScheduled { request, to: queue, sequence_numbers }
             }
             Self::Subscribe(receiver, address, mode) => Event::Subscribe { receiver, address, mode },
             Self::Credit(receiver, limit) => Event::Credit { receiver, limit },
@@ -118,8 +118,9 @@ pub(super) fn addresses() -> impl Iterator<Item = Address> {
 }
 
 pub(super) fn config() -> impl Strategy<Value = Config> {
-    (1..=2_usize, any::<bool>(), any::<bool>()).prop_map(|(max_queues, locked, deferred)| Config {
-        max_queues,
+    (1..=2_usize, any::<bool>(), any::<bool>()).prop_map(|(max_entities, locked, deferred)| Config {
+        max_entities,
+        max_subscriptions: 2,
         count_locked_as_active: locked,
         count_deferred_as_active: deferred,
     })
@@ -233,6 +234,8 @@ fn properties() -> impl Strategy<Value = QueueProperties> {
                 status,
                 requires_session: false,
                 user_metadata: None,
+                forward_to: None,
+                forward_dead_letters_to: None,
             }
         },
     )

@@ -134,12 +134,12 @@ impl Ledger {
                     }
                 }
                 Effect::Sent { result: Ok(numbers), .. } => {
-                    let Event::Send { queue, messages, .. } = event else { unreachable!("checked as an answer") };
+                    let Event::Send { to: queue, messages, .. } = event else { unreachable!("checked as an answer") };
                     prop_assert_eq!(numbers.len(), messages.len());
                     self.numbers.entry(queue.clone()).or_default().extend(numbers);
                 }
                 Effect::ScheduleCancelled { result: Ok(()), .. } => {
-                    let Event::CancelScheduled { queue, sequence_numbers, .. } = event else {
+                    let Event::CancelScheduled { to: queue, sequence_numbers, .. } = event else {
                         unreachable!("checked as an answer")
                     };
                     let cancelled = self.held.iter().filter(|(_, (address, view))| {
@@ -147,7 +147,7 @@ impl Ledger {
                     });
                     gone.extend(cancelled.map(|(id, _)| *id));
                 }
-                Effect::QueueDeleted { name } => {
+                Effect::Deleted { name } => {
                     let of_queue = self.held.iter().filter(|(_, (address, _))| address.queue == *name);
                     gone.extend(of_queue.map(|(id, _)| *id));
                     self.locks.retain(|id, _| !gone.contains(id));
@@ -215,7 +215,7 @@ impl Ledger {
         for (id, (address, view)) in &held {
             prop_assert!(!over(id, address, view), "message {} ({:?}) outlived its time", id, view);
         }
-        if let Event::Send { queue, messages, .. } = event {
+        if let Event::Send { to: queue, messages, .. } = event {
             let ids: Vec<u32> = messages.iter().map(|message| message.content.id).collect();
             let arrived = ids.iter().filter(|id| held.contains_key(id) || gone.contains(id)).count();
             prop_assert!(arrived == 0 || arrived == ids.len(), "only {} of {} in {}", arrived, ids.len(), queue);
@@ -237,15 +237,13 @@ fn check_answers(event: &Event<Body>, effects: &[Effect<Body>]) -> Result<(), Te
         .filter(|effect| {
             !matches!(
                 effect,
-                Effect::Deliver { .. } | Effect::Drained { .. } | Effect::Detach { .. } | Effect::QueueDeleted { .. }
+                Effect::Deliver { .. } | Effect::Drained { .. } | Effect::Detach { .. } | Effect::Deleted { .. }
             )
         })
         .collect();
     let fits = match (event, answered.as_slice()) {
         (
-            Event::CreateQueue { request, .. }
-            | Event::UpdateQueue { request, .. }
-            | Event::DeleteQueue { request, .. },
+            Event::CreateQueue { request, .. } | Event::UpdateQueue { request, .. } | Event::Delete { request, .. },
             [Effect::Administered { request: answer, .. }],
         )
         | (Event::Send { request, .. }, [Effect::Sent { request: answer, .. }])

@@ -46,6 +46,7 @@ impl Model {
                 let result = self.create(name, properties);
                 effects.push(Effect::Administered { request, result });
             }
+            Event::CreateTopic { .. } | Event::UpdateTopic { .. } => unreachable!("no command makes topics"),
             Event::UpdateQueue { request, name, properties } => {
                 let now = self.now;
                 let result = self.queue(&name).map(|queue| {
@@ -60,22 +61,22 @@ impl Model {
                 effects.push(Effect::Administered { request, result });
                 self.rest(&name, &mut effects);
             }
-            Event::DeleteQueue { request, name } => {
+            Event::Delete { request, name } => {
                 let result = self.queue(&name).map(|_| ());
                 if result.is_ok() {
                     self.detach(&name, &Refusal::NotFound { name: name.clone() }, &mut effects);
                     self.queues.retain(|queue| queue.name != name);
                     self.messages.retain(|message| message.at.queue != name);
-                    effects.push(Effect::QueueDeleted { name });
+                    effects.push(Effect::Deleted { name });
                 }
                 effects.push(Effect::Administered { request, result });
             }
-            Event::Send { request, queue, messages } => {
+            Event::Send { request, to: queue, messages } => {
                 let result = self.send(&queue, messages);
                 effects.push(Effect::Sent { request, result });
                 self.rest(&queue, &mut effects);
             }
-            Event::CancelScheduled { request, queue, sequence_numbers } => {
+            Event::CancelScheduled { request, to: queue, sequence_numbers } => {
                 let result = self.cancel(&queue, &sequence_numbers);
                 effects.push(Effect::ScheduleCancelled { request, result });
             }
@@ -179,6 +180,7 @@ impl Model {
                 available,
                 locked,
                 deferred,
+                ..Counts::default()
             },
             size_bytes: self.size(&queue.name),
             created_at: queue.created_at,
@@ -261,8 +263,8 @@ impl Model {
         if self.queue(&name).is_ok() {
             return Err(Refusal::AlreadyExists { name });
         }
-        if self.queues.len() == self.config.max_queues {
-            return Err(Refusal::TooManyQueues { max: self.config.max_queues });
+        if self.queues.len() == self.config.max_entities {
+            return Err(Refusal::TooManyEntities { max: self.config.max_entities });
         }
         let (created_at, updated_at) = (self.now, self.now);
         self.queues.push(Queue { name, properties, numbers: 0, created_at, updated_at, accessed_at: None });
@@ -343,7 +345,7 @@ impl Model {
                 message.state = MessageState::Deferred;
             }
             Outcome::DeadLetter { reason, description, properties: marks } => {
-                if address.part == Part::DeadLetter {
+                if address.part != Part::Main {
                     return Err(Refusal::AlreadyDeadLettered);
                 }
                 message.body.marks.extend(marks.unwrap_or_default());

@@ -63,12 +63,14 @@ impl Message {
     pub(super) fn view(&self) -> MessageView<Body> {
         MessageView {
             sequence_number: self.number,
+            enqueue_sequence_number: self.number,
             enqueued_at: self.enqueued_at,
             expires_at: self.expires_at,
             scheduled_for: self.scheduled_for,
             delivery_count: self.failures,
             state: self.state,
             dead_letter: self.dead_letter.clone().map(Arc::new),
+            dead_letter_source: None,
             content: Arc::new(self.body.clone()),
         }
     }

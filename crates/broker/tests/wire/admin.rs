@@ -11,8 +11,13 @@ pub(crate) const EMPTY_DESCRIPTION: &str = "<entry xmlns=\"http://www.w3.org/200
     <QueueDescription xmlns=\"http://schemas.microsoft.com/netservices/2010/10/servicebus/connect\"/></content></entry>";
 
 fn description(inner: &str) -> String {
+    described("Queue", inner)
+}
+
+/// The body of a PUT for an entity of this kind.
+pub(crate) fn described(kind: &str, inner: &str) -> String {
     let whole = format!(
-        "<QueueDescription xmlns=\"http://schemas.microsoft.com/netservices/2010/10/servicebus/connect\">{inner}</QueueDescription>"
+        "<{kind}Description xmlns=\"http://schemas.microsoft.com/netservices/2010/10/servicebus/connect\">{inner}</{kind}Description>"
     );
     format!("<entry xmlns=\"http://www.w3.org/2005/Atom\"><content type=\"application/xml\">{whole}</content></entry>")
 }
@@ -150,16 +155,16 @@ async fn what_is_not_supported_or_wrong_is_refused_in_its_own_words() {
     let address = broker.addresses()[0];
     let session = description("<RequiresSession>true</RequiresSession>");
     let lock = description("<LockDuration>PT10M</LockDuration>");
-    let topic = EMPTY_DESCRIPTION.replace("QueueDescription", "TopicDescription");
+    let rule = EMPTY_DESCRIPTION.replace("QueueDescription", "RuleDescription");
     let large = "x".repeat(70_000);
     for (method, path, body, status, wanted) in [
         ("PUT", "/new", session.as_str(), 501, "RequiresSession"),
         ("PUT", "/new", lock.as_str(), 400, "PT1S to PT5M"),
-        ("PUT", "/new", topic.as_str(), 501, "TopicDescription"),
+        ("PUT", "/new", rule.as_str(), 501, "RuleDescription"),
         ("PUT", "/new", "<entry", 400, "XML"),
         ("PUT", "/new", large.as_str(), 413, "65536"),
         ("PUT", "/a%20b", EMPTY_DESCRIPTION, 400, "entity name"),
-        ("GET", "/t/Subscriptions/s", "", 501, "topics"),
+        ("GET", "/t/Subscriptions/s", "", 404, "No service is hosted"),
         ("POST", "/q/messages", "", 501, "over HTTP"),
         ("GET", "/$servicebus/websocket", "", 501, "WebSocket"),
         ("POST", "/q", "", 405, "GET, PUT, DELETE"),

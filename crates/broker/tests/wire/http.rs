@@ -24,8 +24,16 @@ impl Answer {
 
     /// Active, dead-letter and scheduled messages.
     pub(crate) fn counts(&self) -> [u64; 3] {
-        ["Active", "DeadLetter", "Scheduled"]
-            .map(|kind| self.element(&format!("d2p1:{kind}MessageCount")).parse().expect("a number"))
+        ["Active", "DeadLetter", "Scheduled"].map(|kind| self.count(kind))
+    }
+
+    /// Messages that wait to be forwarded, and such that could not be.
+    pub(crate) fn transfer_counts(&self) -> [u64; 2] {
+        ["Transfer", "TransferDeadLetter"].map(|kind| self.count(kind))
+    }
+
+    fn count(&self, kind: &str) -> u64 {
+        self.element(&format!("d2p1:{kind}MessageCount")).parse().expect("a number")
     }
 }
 

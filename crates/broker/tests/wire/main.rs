@@ -16,6 +16,7 @@ mod process;
 mod receiving;
 mod sending;
 mod tls;
+mod topics;
 
 use broker::{Broker, Options, QueueOptions};
 

@@ -115,7 +115,7 @@ async fn refusals_come_in_one_piece_and_name_the_reason() {
     for (target, condition) in [
         ("q/$DeadLetterQueue", "amqp:not-allowed"),
         ("missing/$management", "amqp:not-found"),
-        ("topic/Subscriptions/s", "amqp:not-implemented"),
+        ("topic/Subscriptions/s", "amqp:not-found"),
         ("not a name", "amqp:not-found"),
     ] {
         let error = client.attach(Attach::sender(target, "here", target)).await.expect_err(target);

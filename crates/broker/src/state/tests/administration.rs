@@ -27,10 +27,10 @@ fn names_are_one_whatever_their_case_and_listed_in_order() {
 
 #[test]
 fn queues_are_limited_in_number() {
-    let mut broker = Broker::empty(Config { max_queues: 1, ..Config::default() });
+    let mut broker = Broker::empty(Config { max_entities: 1, ..Config::default() });
     broker.create("one", QueueProperties::default()).unwrap();
-    assert_eq!(broker.create("two", QueueProperties::default()), Err(Refusal::TooManyQueues { max: 1 }));
-    broker.apply(Event::DeleteQueue { request: REQUEST, name: queue("one") });
+    assert_eq!(broker.create("two", QueueProperties::default()), Err(Refusal::TooManyEntities { max: 1 }));
+    broker.apply(Event::Delete { request: REQUEST, name: queue("one") });
     assert_eq!(broker.create("two", QueueProperties::default()), Ok(()));
 }
 
@@ -42,7 +42,7 @@ fn what_is_not_there_is_not_found() {
     assert_eq!(broker.subscribe(A, Part::DeadLetter, ReceiveMode::PeekLock), Err(not_found()));
     assert_eq!(broker.settle(Part::Main, LockToken::nil(), Outcome::Complete), Err(not_found()));
     assert_eq!(administered(&update(&mut broker, QueueProperties::default())), Err(not_found()));
-    let deleted = broker.apply(Event::DeleteQueue { request: REQUEST, name: queue("orders") });
+    let deleted = broker.apply(Event::Delete { request: REQUEST, name: queue("orders") });
     assert_eq!(deleted, [Effect::Administered { request: REQUEST, result: Err(not_found()) }]);
     assert_eq!(broker.state.describe(&queue("orders")), None);
 }
@@ -57,11 +57,11 @@ fn deleting_detaches_receivers_and_forgets_messages_locks_and_numbers() {
 
     let reason = Refusal::NotFound { name: queue("orders") };
     assert_eq!(
-        broker.apply(Event::DeleteQueue { request: REQUEST, name: queue("Orders") }),
+        broker.apply(Event::Delete { request: REQUEST, name: queue("Orders") }),
         [
             Effect::Detach { receiver: A, reason: reason.clone() },
             Effect::Detach { receiver: B, reason },
-            Effect::QueueDeleted { name: queue("orders") },
+            Effect::Deleted { name: queue("orders") },
             Effect::Administered { request: REQUEST, result: Ok(()) },
         ]
     );

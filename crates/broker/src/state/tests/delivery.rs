@@ -40,7 +40,7 @@ fn receivers_with_credit_take_turns() {
         broker.credit(receiver, 2);
     }
     let messages = ["a", "b", "c", "d", "e"].map(message).into();
-    let effects = broker.apply(Event::Send { request: REQUEST, queue: queue("orders"), messages });
+    let effects = broker.apply(Event::Send { request: REQUEST, to: queue("orders"), messages });
     assert!(matches!(effects[0], Effect::Sent { .. }), "the answer goes first");
     let turns: Vec<_> = deliveries(effects).iter().map(|(to, one)| (*to, one.message.content.0.clone())).collect();
     let expected = [(A, "a"), (B, "b"), (A, "c"), (B, "d")].map(|(to, text)| (to, text.to_owned()));

@@ -8,7 +8,7 @@ fn due(text: &str, at: i64) -> NewMessage<Text> {
 
 fn cancel(broker: &mut Broker, numbers: &[SequenceNumber]) -> Result<(), Refusal> {
     let sequence_numbers = numbers.to_vec();
-    match broker.apply(Event::CancelScheduled { request: REQUEST, queue: queue("orders"), sequence_numbers }).pop() {
+    match broker.apply(Event::CancelScheduled { request: REQUEST, to: queue("orders"), sequence_numbers }).pop() {
         Some(Effect::ScheduleCancelled { request: REQUEST, result }) => result,
         other => panic!("{other:?}"),
     }
