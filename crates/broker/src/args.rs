@@ -1,6 +1,7 @@
 //! The command line, and its reading into checked [`Options`]. Nothing is opened before all of it is valid.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use runtime::LogArgs;
 use crate::access::SharedAccessKey;
 use crate::control::ControlKey;
 use crate::durations;
+use crate::faults::Fault;
 use crate::options::{Options, QueueOptions, SubscriptionOptions};
 use crate::tls::{CertificateSource, TlsOptions};
 
@@ -77,6 +79,16 @@ pub struct Args {
     /// Send clients away that do not speak TLS
     #[arg(long)]
     pub tls_only: bool,
+    /// Let faults be added at the control endpoint, /$faults (see docs/broker.md); never where anybody relies on it
+    #[arg(long)]
+    pub allow_faults: bool,
+    /// Fault from the start, repeatable: `latency=50ms..5s`, `throttle=30s,entity=orders,next=3`, `status=500,for=1m`, …
+    #[arg(long, value_name = "FAULT")]
+    pub fault: Vec<Fault>,
+    /// Throttle as the service does: so many credits each second for the whole namespace. A management operation
+    /// costs 10, a message 1; the service's own limit is 1000
+    #[arg(long, value_name = "CREDITS")]
+    pub credits_per_second: Option<NonZeroU32>,
     /// File with a key (at least 16 bytes) that lets callers from other machines use the control endpoint, as
     /// `Authorization: Bearer KEY`. Without it, only callers on this machine may
     #[arg(long, value_name = "FILE")]
@@ -109,6 +121,9 @@ impl Args {
             tls_ca_file,
             tls_only,
             control_key_file,
+            allow_faults,
+            fault,
+            credits_per_second,
             log: _,
         } = self;
         let mut keys = Vec::new();
@@ -158,6 +173,9 @@ impl Args {
             max_connections: max_connections as usize,
             tls,
             control_key,
+            allow_faults,
+            faults: fault,
+            credits_per_second,
         };
         Ok((options, ready_file))
     }

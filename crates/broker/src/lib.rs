@@ -8,10 +8,12 @@ mod access;
 mod address;
 mod admin;
 mod args;
+mod budget;
 mod content;
 mod control;
 mod counters;
 mod durations;
+mod faults;
 mod http;
 mod hub;
 mod initial;
@@ -27,6 +29,7 @@ pub use access::{EMULATOR_KEY, EMULATOR_KEY_NAME, KeyError, SharedAccessKey};
 pub use args::{Args, Secret};
 pub use control::ControlKey;
 pub use counters::{ConnectionCounts, Counts, Operation, Outcome, Tally};
+pub use faults::{Fault, FaultError, FaultId, FaultKind, FaultReport, Faults, Plane, TooManyFaults};
 pub use options::{Options, QueueOptions, SubscriptionOptions};
 pub use server::{Broker, StartError};
 pub use tls::{CertificateSource, TlsError, TlsOptions};
@@ -43,6 +46,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<Exit
         listen: broker.addresses().to_vec(),
         connection_string: Some(broker.connection_string().to_owned()),
         tls_connection_string: broker.tls_connection_string().map(str::to_owned),
+        ..runtime::Ready::default()
     };
     runtime::announce(&ready, ready_file.as_deref())?;
     shutdown.cancelled().await;

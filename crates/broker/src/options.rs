@@ -1,10 +1,12 @@
 //! What a broker is started with; built from the command line or, in tests, by hand.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::access::SharedAccessKey;
 use crate::control::ControlKey;
+use crate::faults::Fault;
 use crate::tls::TlsOptions;
 
 /// What a broker is started with. `Options::default()` listens on a free port of 127.0.0.1 and has no entities.
@@ -32,6 +34,12 @@ pub struct Options {
     pub tls: Option<TlsOptions>,
     /// Lets callers from other machines use the control endpoint; without it, only those on this machine may.
     pub control_key: Option<ControlKey>,
+    /// Whether the control endpoint lets faults be added. [`Broker::faults`](crate::Broker::faults) always does.
+    pub allow_faults: bool,
+    /// Faults from the start.
+    pub faults: Vec<Fault>,
+    /// Credits of the whole namespace in each second; without it, nothing is throttled.
+    pub credits_per_second: Option<NonZeroU32>,
 }
 
 /// A queue that exists from the start.
@@ -87,6 +95,9 @@ impl Default for Options {
             max_connections: 1_000,
             tls: None,
             control_key: None,
+            allow_faults: false,
+            faults: Vec::new(),
+            credits_per_second: None,
         }
     }
 }

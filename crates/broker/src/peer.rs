@@ -6,11 +6,12 @@
 //! locked when they can be delivered and not before. Locks outlive the connection; only what was never written to it is
 //! given back when it ends.
 
+mod admission;
 mod attaching;
 mod management;
 mod permits;
 mod receiving;
-mod refusals;
+pub(crate) mod refusals;
 mod requests;
 mod sending;
 
@@ -22,13 +23,16 @@ use std::time::{Duration, Instant, SystemTime};
 use amqp::{AmqpError, Connection, DeliveryId, DeliveryState, Event, Limits, LinkId, SessionId};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
+use crate::budget::Budget;
 use crate::counters::Counters;
+use crate::faults::{Detach, Faults};
 use crate::hub::{Hub, PeerId, Push};
 use crate::state::{EntityName, ReceiverId};
+use admission::{Late, LateAnswer};
 use permits::Permits;
 use receiving::Receiving;
 use requests::{Replies, RequestNode};
@@ -55,17 +59,20 @@ pub(crate) struct PeerSettings {
     /// How long to wait before a message sent is acknowledged.
     pub(crate) acknowledge_delay: Duration,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) faults: Faults,
+    pub(crate) budget: Arc<Budget>,
 }
 
-/// Speaks AMQP over one socket until either side ends it.
+/// Speaks AMQP over one socket until either side ends it. `cut` is cancelled when the connection is to be reset.
 pub(crate) async fn serve(
     mut read: impl AsyncRead + Unpin,
     mut write: impl AsyncWrite + Unpin,
     hub: Arc<Hub>,
     settings: Arc<PeerSettings>,
+    cut: CancellationToken,
     stop: CancellationToken,
 ) {
-    let mut peer = Peer::new(hub, settings);
+    let mut peer = Peer::new(hub, settings, cut);
     let mut input = BytesMut::new();
     let mut is_stopping = false;
     let mut linger: Option<Instant> = None;
@@ -98,6 +105,7 @@ pub(crate) async fn serve(
                 break;
             },
             Some(push) = peer.pushes.recv(), if may_work => peer.inbox.push_back(push),
+            Ok(detach) = peer.detaches.recv() => peer.on_detach(&detach),
             () = sleep_until(wake) => {}
             () = stop.cancelled(), if !is_stopping => {
                 is_stopping = true;
@@ -131,8 +139,11 @@ struct Peer {
     links: HashMap<LinkId, Link>,
     receivers: HashMap<ReceiverId, LinkId>,
     permits: Permits,
-    /// Acknowledgements that wait for their time, earliest first.
-    delayed: VecDeque<Acknowledgement>,
+    /// Answers that wait for their time, earliest first.
+    late: VecDeque<Late>,
+    detaches: broadcast::Receiver<Detach>,
+    /// Cancelled to reset the connection.
+    cut: CancellationToken,
     /// Links whose credit may have to be told to the state anew.
     stale_credit: HashSet<LinkId>,
     /// For the hub, to send to `pushes`.
@@ -165,15 +176,8 @@ enum LinkKind {
     Replies(Replies),
 }
 
-struct Acknowledgement {
-    due: Instant,
-    link: LinkId,
-    delivery: DeliveryId,
-    state: DeliveryState,
-}
-
 impl Peer {
-    fn new(hub: Arc<Hub>, settings: Arc<PeerSettings>) -> Self {
+    fn new(hub: Arc<Hub>, settings: Arc<PeerSettings>, cut: CancellationToken) -> Self {
         let mut config = amqp::Config::server("broker");
         config.limits = Limits {
             max_links: MAX_LINKS,
@@ -182,6 +186,7 @@ impl Peer {
         };
         let (push_sender, pushes) = mpsc::unbounded_channel();
         let id = hub.join(push_sender.clone());
+        let detaches = settings.faults.detaches();
         Self {
             engine: Connection::new(config, Instant::now()),
             hub,
@@ -190,7 +195,9 @@ impl Peer {
             links: HashMap::new(),
             receivers: HashMap::new(),
             permits: Permits::default(),
-            delayed: VecDeque::new(),
+            late: VecDeque::new(),
+            detaches,
+            cut,
             stale_credit: HashSet::new(),
             push_sender,
             pushes,
@@ -211,7 +218,7 @@ impl Peer {
         if self.engine.next_deadline().is_some_and(|at| at <= now) {
             self.engine.on_deadline(now);
         }
-        self.acknowledge_due(now);
+        self.answer_due(now);
         self.end_links_without_permit();
         while self.backlog() < HIGH_WATER {
             if let Some(event) = self.engine.next_event() {
@@ -237,13 +244,13 @@ impl Peer {
 
     /// When there is something to do even if nothing comes.
     fn next_wake(&self) -> Option<Instant> {
-        let acknowledgement = self.delayed.front().map(|next| next.due);
+        let answer = self.late.front().map(|next| next.due);
         // Token expiry is wall-clock time; a millisecond more, so that it has passed when we wake.
         let expiry = self.permits.next_expiry().map(|at| {
             let left = at.duration_since(SystemTime::now()).unwrap_or_default();
             Instant::now() + left.min(Duration::from_hours(1)) + Duration::from_millis(1)
         });
-        [self.engine.next_deadline(), acknowledgement, expiry].into_iter().flatten().min()
+        [self.engine.next_deadline(), answer, expiry].into_iter().flatten().min()
     }
 
     fn next_push(&mut self) -> Option<Push> {
@@ -322,7 +329,7 @@ impl Peer {
     /// Drops what is kept for a link that is gone; harmless for one that is not known.
     fn forget_link(&mut self, link: LinkId) {
         self.stale_credit.remove(&link);
-        self.delayed.retain(|acknowledgement| acknowledgement.link != link);
+        self.late.retain(|late| late.link != link);
         let Some(Link { kind: LinkKind::Receiving(receiving), .. }) = self.links.remove(&link) else { return };
         self.receivers.remove(&receiving.id);
         self.hub.unsubscribe(receiving.id);
@@ -343,20 +350,10 @@ impl Peer {
         }
     }
 
-    /// Tells the client the outcome of what it sent, now or after the configured delay.
-    fn acknowledge(&mut self, link: LinkId, delivery: DeliveryId, state: DeliveryState) {
-        let delay = self.settings.acknowledge_delay;
-        if delay.is_zero() {
-            let _ = self.engine.settle(link, delivery, state, true);
-        } else {
-            self.delayed.push_back(Acknowledgement { due: Instant::now() + delay, link, delivery, state });
-        }
-    }
-
-    fn acknowledge_due(&mut self, now: Instant) {
-        while let Some(next) = self.delayed.pop_front_if(|next| next.due <= now) {
-            let _ = self.engine.settle(next.link, next.delivery, next.state, true);
-        }
+    /// Tells the client the outcome of what it sent, after this latency or the configured delay.
+    fn acknowledge(&mut self, link: LinkId, delivery: DeliveryId, state: DeliveryState, latency: Duration) {
+        let latency = latency.max(self.settings.acknowledge_delay);
+        self.answer_after(latency, link, LateAnswer::Outcome(delivery, state));
     }
 
     /// Grants new credit on a link on which the client sends, once half of it is used.

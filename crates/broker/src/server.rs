@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
@@ -18,8 +18,10 @@ use uuid::Uuid;
 
 use crate::access::{Access, SharedAccessKey};
 use crate::admin::Admin;
+use crate::budget::Budget;
 use crate::control::Control;
 use crate::counters::{Counters, Counts};
+use crate::faults::{self, Denial, Faults, Plane, Stall, TooManyFaults};
 use crate::http::{Caller, Http};
 use crate::hub::Hub;
 use crate::initial;
@@ -56,6 +58,9 @@ pub enum StartError {
     /// TLS cannot be served.
     #[error("cannot serve TLS")]
     Tls(#[from] TlsError),
+    /// Too many faults are asked for.
+    #[error(transparent)]
+    Faults(#[from] TooManyFaults),
     /// The name of an entity breaks the rules.
     #[error("cannot create {kind} {name:?}")]
     EntityName {
@@ -87,6 +92,7 @@ pub struct Broker {
     tls_connection_string: Option<String>,
     certificate_authority_pem: Option<String>,
     counters: Arc<Counters>,
+    faults: Faults,
     tasks: TaskTracker,
     stop: DropGuard,
 }
@@ -106,6 +112,9 @@ impl Broker {
             max_connections,
             tls,
             control_key,
+            allow_faults,
+            faults: faults_at_start,
+            credits_per_second,
         } = options;
         let key = keys.first().ok_or(StartError::NoKey)?.clone();
         let mut listeners = Vec::with_capacity(listen.len());
@@ -130,15 +139,33 @@ impl Broker {
         initial::create(&hub, queues, topics, subscriptions)?;
         let access = Arc::new(Access::new(keys, accept_any_jwt));
         let counters = Arc::new(Counters::default());
+        let budget = Arc::new(Budget::new(credits_per_second, Instant::now()));
+        let faults = Faults::default();
+        for fault in faults_at_start {
+            faults.add(fault)?;
+        }
         let shared = Arc::new(Shared {
             counters: Arc::clone(&counters),
+            faults: faults.clone(),
             http: Arc::new(Http {
                 admin: Admin::new(Arc::clone(&hub), Arc::clone(&access)),
-                control: Control { counters: Arc::clone(&counters), key: control_key },
+                control: Control {
+                    counters: Arc::clone(&counters),
+                    key: control_key,
+                    faults: allow_faults.then(|| faults.clone()),
+                },
                 counters: Arc::clone(&counters),
+                faults: faults.clone(),
+                budget: Arc::clone(&budget),
             }),
             hub: Arc::clone(&hub),
-            peers: Arc::new(PeerSettings { access, acknowledge_delay, counters: Arc::clone(&counters) }),
+            peers: Arc::new(PeerSettings {
+                access,
+                acknowledge_delay,
+                counters: Arc::clone(&counters),
+                faults: faults.clone(),
+                budget,
+            }),
             tls,
             places: Arc::new(Semaphore::new(max_connections.clamp(1, Semaphore::MAX_PERMITS))),
         });
@@ -158,6 +185,7 @@ impl Broker {
             tls_connection_string,
             certificate_authority_pem,
             counters,
+            faults,
             tasks,
             stop,
         })
@@ -193,6 +221,11 @@ impl Broker {
         self.counters.reset()
     }
 
+    /// The faults on demand; whether the control endpoint serves them does not matter here.
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
     /// Stops accepting, closes every connection with `amqp:connection:forced`, and returns when all are gone (at most
     /// after five seconds).
     pub async fn shutdown(self) {
@@ -217,6 +250,7 @@ struct Shared {
     hub: Arc<Hub>,
     http: Arc<Http>,
     counters: Arc<Counters>,
+    faults: Faults,
     peers: Arc<PeerSettings>,
     tls: Option<Tls>,
     places: Arc<Semaphore>,
@@ -253,13 +287,14 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: TaskTracker, 
 async fn serve(mut socket: Socket, client: SocketAddr, shared: &Shared, stop: CancellationToken) {
     socket.set_nodelay();
     let Some(sniffed) = first_bytes(&mut socket, &stop).await else { return };
-    let socket = socket.rewound(sniffed.taken);
-    if sniffed.protocol != Protocol::Tls {
+    let rewound = socket.rewound(sniffed.taken);
+    let connection = Connection { socket, client, is_tls: sniffed.protocol == Protocol::Tls, stop };
+    if !connection.is_tls {
         if shared.tls.as_ref().is_some_and(|tls| tls.only) {
             tracing::warn!("a client does not speak TLS, and --tls-only is given");
             return;
         }
-        return serve_protocol(sniffed.protocol, socket.clone(), socket, client, false, shared, stop).await;
+        return connection.serve(sniffed.protocol, rewound.clone(), rewound, shared).await;
     }
     let Some(tls) = &shared.tls else {
         tracing::warn!(
@@ -267,9 +302,12 @@ async fn serve(mut socket: Socket, client: SocketAddr, shared: &Shared, stop: Ca
         );
         return;
     };
+    if !connection.passes(None, shared).await {
+        return;
+    }
     let handshake = tokio::select! {
-        handshake = tls.accept(socket) => handshake,
-        () = stop.cancelled() => return,
+        handshake = tls.accept(rewound) => handshake,
+        () = connection.stop.cancelled() => return,
     };
     let mut stream = match handshake {
         Ok(stream) => stream,
@@ -279,10 +317,65 @@ async fn serve(mut socket: Socket, client: SocketAddr, shared: &Shared, stop: Ca
         }
     };
     shared.counters.secured();
-    let Some(sniffed) = first_bytes(&mut stream, &stop).await else { return };
+    let Some(sniffed) = first_bytes(&mut stream, &connection.stop).await else { return };
     let (read, write) = tokio::io::split(stream);
     let read = io::Cursor::new(sniffed.taken).chain(read);
-    serve_protocol(sniffed.protocol, read, write, client, true, shared, stop).await;
+    connection.serve(sniffed.protocol, read, write, shared).await;
+}
+
+/// A connection of which it is known what it speaks.
+struct Connection {
+    socket: Socket,
+    client: SocketAddr,
+    is_tls: bool,
+    stop: CancellationToken,
+}
+
+impl Connection {
+    async fn serve(
+        self,
+        protocol: Protocol,
+        read: impl AsyncRead + Unpin + 'static,
+        write: impl AsyncWrite + Unpin + 'static,
+        shared: &Shared,
+    ) {
+        let (cut, stop) = (CancellationToken::new(), self.stop.clone());
+        match protocol {
+            Protocol::Amqp => {
+                // Over TLS, faults that do not tell AMQP from HTTP were asked before the handshake.
+                if !self.is_tls && !self.passes(None, shared).await || !self.passes(Some(Plane::Amqp), shared).await {
+                    return;
+                }
+                let _open = shared.counters.speaks_amqp();
+                let (hub, peers) = (Arc::clone(&shared.hub), Arc::clone(&shared.peers));
+                let serving = peer::serve(read, write, hub, peers, cut.clone(), stop.clone());
+                faults::conduct(serving, Plane::Amqp, &self.socket, &cut, &shared.faults, &stop).await;
+            }
+            // Faults are asked for each request, so that the control endpoint keeps answering.
+            Protocol::Http => {
+                let caller = Caller { address: self.client, is_tls: self.is_tls, cut: cut.clone() };
+                let serving = Arc::clone(&shared.http).serve(tokio::io::join(read, write), caller, stop.clone());
+                faults::conduct(serving, Plane::Administration, &self.socket, &cut, &shared.faults, &stop).await;
+            }
+            Protocol::Tls => tracing::warn!("a client speaks TLS inside TLS"),
+            Protocol::Unknown => tracing::warn!("a client speaks neither AMQP nor HTTP"),
+        }
+    }
+
+    /// Whether faults let the connection go on: when it stands still, once that is over.
+    async fn passes(&self, plane: Option<Plane>, shared: &Shared) -> bool {
+        match shared.faults.judge_connection(plane) {
+            Some(Denial::Reset) => {
+                self.socket.reset_at_end();
+                false
+            }
+            Some(Denial::Stall(stall)) => tokio::select! {
+                () = Stall::lifted(Some(&stall)) => true,
+                () = self.stop.cancelled() => false,
+            },
+            _ => true,
+        }
+    }
 }
 
 /// What the client says first; nothing when it leaves or stays silent.
@@ -294,29 +387,6 @@ async fn first_bytes(stream: &mut (impl AsyncRead + Unpin), stop: &CancellationT
     sniffed
         .inspect_err(|error| tracing::debug!(%error, "the client left or stayed silent before it said what it speaks"))
         .ok()
-}
-
-async fn serve_protocol(
-    protocol: Protocol,
-    read: impl AsyncRead + Unpin + 'static,
-    write: impl AsyncWrite + Unpin + 'static,
-    client: SocketAddr,
-    is_tls: bool,
-    shared: &Shared,
-    stop: CancellationToken,
-) {
-    match protocol {
-        Protocol::Amqp => {
-            let _open = shared.counters.speaks_amqp();
-            peer::serve(read, write, Arc::clone(&shared.hub), Arc::clone(&shared.peers), stop).await;
-        }
-        Protocol::Http => {
-            let caller = Caller { address: client, is_tls };
-            Arc::clone(&shared.http).serve(tokio::io::join(read, write), caller, stop).await;
-        }
-        Protocol::Tls => tracing::warn!("a client speaks TLS inside TLS"),
-        Protocol::Unknown => tracing::warn!("a client speaks neither AMQP nor HTTP"),
-    }
 }
 
 /// A connection string for TLS; more can be put behind it.

@@ -61,14 +61,14 @@ impl Answer {
 
 /// A refusal, with the service's status and words.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     pub(super) status: StatusCode,
     pub(super) detail: String,
     allow: Option<&'static str>,
 }
 
 impl Failure {
-    pub(super) fn new(status: StatusCode, detail: &str) -> Self {
+    pub(crate) fn new(status: StatusCode, detail: &str) -> Self {
         Self { status, detail: detail.to_owned(), allow: None }
     }
 
@@ -76,7 +76,7 @@ impl Failure {
         Self::new(StatusCode::NOT_FOUND, NO_SUCH_ENTITY)
     }
 
-    pub(super) fn unauthorized(detail: &str) -> Self {
+    pub(crate) fn unauthorized(detail: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, detail)
     }
 
@@ -94,7 +94,7 @@ impl Failure {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "SubCode=50000. Internal error.")
     }
 
-    pub(super) fn into_response(self) -> Response<Full<Bytes>> {
+    pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
         let tracking = uuid::Uuid::new_v4();
         let at = feed::timestamp(SystemTime::now());
         let detail = format!("{} TrackingId:{tracking}, SystemTracker:broker, Timestamp:{at}", self.detail);

@@ -64,6 +64,27 @@ impl Operation {
         Self::Peek,
     ];
 
+    /// Its name in `/$counters` and in faults.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::GetQueue => "get-queue",
+            Self::GetTopic => "get-topic",
+            Self::GetSubscription => "get-subscription",
+            Self::ListQueues => "list-queues",
+            Self::ListTopics => "list-topics",
+            Self::ListSubscriptions => "list-subscriptions",
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Namespace => "namespace",
+            Self::Rules => "rules",
+            Self::Other => "other",
+            Self::Send => "send",
+            Self::Receive => "receive",
+            Self::Peek => "peek",
+        }
+    }
+
     /// Whether it belongs to the administration API.
     pub fn is_administration(self) -> bool {
         !matches!(self, Self::Send | Self::Receive | Self::Peek)
@@ -154,6 +175,7 @@ mod tests {
     fn the_list_of_all_is_in_order_so_that_each_indexes_its_own_place() {
         for (index, operation) in Operation::ALL.into_iter().enumerate() {
             assert_eq!(operation as usize, index);
+            assert_eq!(serde_json::to_value(operation).expect("a name"), operation.name());
         }
         for (index, outcome) in super::super::Outcome::ALL.into_iter().enumerate() {
             assert_eq!(outcome as usize, index);

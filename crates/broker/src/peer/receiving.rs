@@ -4,6 +4,7 @@
 //! `rejected` and an error when the lock was lost.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
 
 use amqp::{AmqpError, Attach, DeliveryId, DeliveryState, LinkId, Map, Outgoing, SessionId, Value};
 use uuid::Uuid;
@@ -11,6 +12,7 @@ use uuid::Uuid;
 use super::{LinkKind, Peer, refusals};
 use crate::content::{StoredMessage, delivery_tag, encode_delivery};
 use crate::counters::{self, Operation};
+use crate::faults::Loss;
 use crate::state::{Address, Delivery, Event, LockToken, Outcome, ReceiveMode, ReceiverId, Refusal};
 
 /// Deliveries the state may have under way to one link beyond those written: enough to keep a fast client busy, few
@@ -157,6 +159,7 @@ impl Peer {
                 Ok(id) => {
                     receiving.written += 1;
                     self.settings.counters.count(Operation::Receive, counters::Outcome::Ok, 1);
+                    self.settings.budget.charge(1, Instant::now());
                     if let Some(lock) = delivery.lock {
                         receiving.unsettled.insert(id, lock.token);
                     }
@@ -209,6 +212,16 @@ impl Peer {
             }
             return;
         };
+        let is_final = !matches!(state, DeliveryState::Received { .. });
+        let loss = is_final.then(|| self.settings.faults.judge_settlement(&address.to_string())).flatten();
+        if loss == Some(Loss::Settlement) {
+            tracing::info!(queue = %address, "a settlement was lost by a fault on demand");
+            if settled {
+                receiving.unsettled.remove(&id);
+                self.stale_credit.insert(link);
+            }
+            return;
+        }
         let answer = match outcome(&state) {
             Ok(Some(outcome)) => match self.hub.settle(&address, token, outcome) {
                 Ok(()) => same_outcome(state),
@@ -225,7 +238,7 @@ impl Peer {
             receiving.unsettled.remove(&id);
         }
         self.stale_credit.insert(link);
-        if !settled {
+        if !settled && loss.is_none() {
             let _ = self.engine.settle(link, id, answer, true);
         }
     }

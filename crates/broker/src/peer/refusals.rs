@@ -6,6 +6,19 @@ use uuid::Uuid;
 use crate::hub::now;
 use crate::state::Refusal;
 
+/// The condition by which clients know that they are throttled.
+pub(super) const SERVER_BUSY: &str = "com.microsoft:server-busy";
+/// How long the service asks a client to wait.
+pub(crate) const BUSY_SECONDS: u64 = 2;
+
+/// The service's words for throttling (Microsoft's article "Throttling operations on Azure Service Bus").
+pub(crate) fn busy(sub_code: u32, seconds: u64) -> String {
+    format!(
+        "The request was terminated because the entity is being throttled. Error code: {sub_code}. Please wait {seconds} \
+         seconds and try again."
+    )
+}
+
 /// The AMQP error for a refusal. `host` is the name the client knows us by.
 pub(super) fn error(refusal: &Refusal, host: &str) -> AmqpError {
     match refusal {

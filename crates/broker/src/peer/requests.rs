@@ -5,11 +5,12 @@
 //! and all. `$cbs` and `$management` spell the status fields differently, and clients read only their own spelling.
 
 use std::collections::VecDeque;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use amqp::{AmqpError, Attach, Body, DeliveryState, Incoming, LinkId, Map, Message, Outgoing, Properties, Value};
 use bytes::Bytes;
 
+use super::admission::{Admission, Denied, LateAnswer};
 use super::attaching::MAX_NAME_BYTES;
 use super::{LinkKind, Peer, management, refusals};
 use crate::access::TokenError;
@@ -90,7 +91,7 @@ impl Peer {
             }
         };
         if !delivery.settled {
-            self.acknowledge(link, delivery.id, state);
+            self.acknowledge(link, delivery.id, state, Duration::ZERO);
         }
         self.replenish(link);
     }
@@ -100,11 +101,21 @@ impl Peer {
         let reply_link = self.reply_link(link, node, request).ok_or_else(|| {
             AmqpError::new("amqp:precondition-failed", "no link is attached over which the reply could go")
         })?;
+        let Admission { latency, refusal } = self.admit_request(node, request);
+        let denied = match refusal.map(Denied::reply) {
+            Some(None) => return Ok(()),
+            Some(denied) => denied,
+            None => None,
+        };
         let (status, description, error_condition, reply) = match node {
-            RequestNode::Tokens => ("status-code", "status-description", "error-condition", self.put_token(request)),
+            RequestNode::Tokens => {
+                let reply = denied.unwrap_or_else(|| self.put_token(request));
+                ("status-code", "status-description", "error-condition", reply)
+            }
             RequestNode::Management(address) => {
-                let reply = management::answer(&self.hub, address, request, &self.host());
-                self.settings.counters.count_management(request, reply.status, reply.messages);
+                let host = self.host();
+                let reply = denied.unwrap_or_else(|| management::answer(&self.hub, address, request, &host));
+                self.settle_account(request, &reply);
                 ("statusCode", "statusDescription", "errorCondition", reply)
             }
         };
@@ -120,7 +131,7 @@ impl Peer {
         let correlation_id = request.properties.as_ref().and_then(|properties| properties.message_id.clone());
         let properties = Properties { correlation_id, ..Properties::default() };
         let message = Message { properties: Some(properties), application_properties, body, ..Message::default() };
-        self.queue_reply(reply_link, message.encode())
+        self.send_reply(reply_link, message.encode(), latency)
     }
 
     /// The link over which the reply to a request goes.
@@ -145,16 +156,23 @@ impl Peer {
             .or_else(|| newest(&mut candidates().map(|(id, ..)| id)))
     }
 
-    fn queue_reply(&mut self, link: LinkId, reply: Bytes) -> Result<(), AmqpError> {
-        if self.engine.sendable(link) == 0 && self.pending_reply_bytes() + reply.len() > MAX_PENDING_BYTES {
+    /// Sends a reply over its link after this latency; an error if too much waits already.
+    fn send_reply(&mut self, link: LinkId, reply: Bytes, latency: Duration) -> Result<(), AmqpError> {
+        let waits = self.engine.sendable(link) == 0 || !latency.is_zero();
+        if waits && self.pending_reply_bytes() + reply.len() > MAX_PENDING_BYTES {
             let text = format!("more than {MAX_PENDING_BYTES} bytes of replies wait for credit on their links");
             return Err(AmqpError::new("amqp:resource-limit-exceeded", text));
         }
+        self.answer_after(latency, link, LateAnswer::Reply(reply));
+        Ok(())
+    }
+
+    /// Puts a reply at the end of those that go out over its link, as it has credit.
+    pub(super) fn queue_reply(&mut self, link: LinkId, reply: Bytes) {
         if let Some(super::Link { kind: LinkKind::Replies(replies), .. }) = self.links.get_mut(&link) {
             replies.pending.push_back(reply);
         }
         self.flush_replies(link);
-        Ok(())
     }
 
     fn pending_reply_bytes(&self) -> usize {
@@ -163,7 +181,11 @@ impl Peer {
             LinkKind::Replies(replies) => replies.pending.iter().map(|reply| reply.len() + 128).sum(),
             _ => 0,
         };
-        self.links.values().map(bytes).sum()
+        let late = self.late.iter().map(|late| match &late.answer {
+            LateAnswer::Reply(reply) => reply.len() + 128,
+            LateAnswer::Outcome(..) => 0,
+        });
+        self.links.values().map(bytes).chain(late).sum()
     }
 
     /// Sends as many replies as the link has credit for.

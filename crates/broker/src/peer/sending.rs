@@ -2,8 +2,11 @@
 //!
 //! Every outcome is settled, whatever the link's modes say: one client ignores others and hangs.
 
+use std::time::Duration;
+
 use amqp::{AmqpError, Attach, DeliveryId, DeliveryState, Incoming, LinkId, SessionId};
 
+use super::admission::Denied;
 use super::{LinkKind, MAX_MESSAGE_BYTES, Peer, SENDER_CREDIT, refusals};
 use crate::content::{ContentError, decode_transfer};
 use crate::counters::{Operation, Outcome};
@@ -41,7 +44,15 @@ impl Peer {
         let Some(LinkKind::Sending(queue)) = self.links.get(&link).map(|link| &link.kind) else { return };
         let queue = queue.clone();
         let Incoming { id, message_format, settled, payload, .. } = delivery;
-        let stored = self.store(&queue, message_format, &payload);
+        let admission = self.admit(Some(Operation::Send), queue.as_str(), false);
+        let stored = match admission.refusal.map(Denied::error) {
+            None => self.store(&queue, message_format, &payload),
+            Some(Some(error)) => Err(error),
+            Some(None) => {
+                self.settings.counters.count(Operation::Send, Outcome::Error, 1);
+                return self.replenish(link);
+            }
+        };
         self.settings.counters.count_send(&stored);
         let state = match stored {
             Ok(_) => DeliveryState::Accepted,
@@ -51,7 +62,7 @@ impl Peer {
             }
         };
         if !settled {
-            self.acknowledge(link, id, state);
+            self.acknowledge(link, id, state, admission.latency);
         }
         self.replenish(link);
     }
@@ -65,7 +76,7 @@ impl Peer {
         self.settings.counters.count(Operation::Send, Outcome::Refused, 1);
         if !settled {
             let error = AmqpError::new("amqp:link:message-size-exceeded", refusals::tracked(&text));
-            self.acknowledge(link, id, DeliveryState::Rejected(Some(error)));
+            self.acknowledge(link, id, DeliveryState::Rejected(Some(error)), Duration::ZERO);
         }
         self.replenish(link);
     }
@@ -74,6 +85,7 @@ impl Peer {
     fn store(&self, queue: &EntityName, message_format: u32, payload: &bytes::Bytes) -> Result<u64, AmqpError> {
         let messages = decode_transfer(message_format, payload)
             .map_err(|error| AmqpError::new(error.condition(), refusals::tracked(&sentence(&error))))?;
+        self.spend(messages.len() as u64)?;
         let result = self.hub.request(
             |request| Event::Send { request, to: queue.clone(), messages },
             |effect| match effect {

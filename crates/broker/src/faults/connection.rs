@@ -1,0 +1,43 @@
+//! A connection under faults: it stands still, or ends by a reset, while or when a fault says so.
+//!
+//! What speaks on the connection is not asked; it is simply not run while the connection stands still, and dropped when
+//! it is reset.
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Faults, Plane, Stall};
+use crate::socket::Socket;
+
+/// Runs what serves a connection until it ends. `cut` resets the connection from within; at `stop`, a connection that
+/// stands still is run again, to end itself.
+pub(crate) async fn conduct(
+    serving: impl Future<Output = ()>,
+    plane: Plane,
+    socket: &Socket,
+    cut: &CancellationToken,
+    faults: &Faults,
+    stop: &CancellationToken,
+) {
+    let mut changes = faults.shared.changes.subscribe();
+    let drops = |drops: &super::Drops| match plane {
+        Plane::Administration => drops.administration,
+        Plane::Amqp => drops.amqp,
+    };
+    let before = drops(&changes.borrow());
+    let mut serving = std::pin::pin!(serving);
+    loop {
+        if cut.is_cancelled() || drops(&changes.borrow_and_update()) > before {
+            return socket.reset_at_end();
+        }
+        // Requests over HTTP stand still one by one, so that the control endpoint keeps answering.
+        let standstill = if plane == Plane::Amqp && !stop.is_cancelled() { faults.standstill(plane) } else { None };
+        tokio::select! {
+            () = serving.as_mut(), if standstill.is_none() => return,
+            // Its sender lives as long as the broker.
+            _ = changes.changed() => {}
+            () = cut.cancelled() => {}
+            () = Stall::lifted(standstill.as_ref()) => {}
+            () = stop.cancelled(), if standstill.is_some() => {}
+        }
+    }
+}
