@@ -187,14 +187,15 @@ impl Decisions {
         Ok(Query { access, target: trigger.target.clone() })
     }
 
-    /// Warns about ignored metadata keys, once for each `ScaledObject` and its metadata.
+    /// Logs what the trigger's metadata is warned about, once for each `ScaledObject` and its metadata.
     pub async fn warn_once(&self, scaled_object: &ScaledObjectRef, trigger: &Trigger) {
-        if trigger.ignored.is_empty() {
+        if trigger.warnings.is_empty() {
             return;
         }
         if self.warned.entry(self.digest(scaled_object)).or_insert(()).await.is_fresh() {
-            let keys = trigger.ignored.join(", ");
-            tracing::warn!(keys, "these metadata keys mean nothing to this scaler and are ignored");
+            for warning in &trigger.warnings {
+                tracing::warn!("{warning}");
+            }
         }
     }
 

@@ -103,7 +103,7 @@ mod tests {
         let read = |failure| Refusal::Read { target: target.clone(), failure: Arc::new(failure) };
         let throttled = ReadFailure::Throttled { what: "slow down".to_owned(), retry_after: None };
         let cases = [
-            (Refusal::Trigger(TriggerError::PolicyAndProfile), Code::InvalidArgument),
+            (Refusal::Trigger(TriggerError::Exclusive { first: "a", second: "b" }), Code::InvalidArgument),
             (Refusal::Access(ConnectionProblem::Unresolved.into()), Code::InvalidArgument),
             (Refusal::OtherMetric { asked: "a".to_owned(), own: "b".to_owned() }, Code::InvalidArgument),
             (Refusal::Access(EndpointRefused { endpoint: "h:1".to_owned() }.into()), Code::FailedPrecondition),

@@ -5,71 +5,34 @@
 //! answered from the metadata's own text: an error there switches off the user's `fallback` (keda#8056).
 
 use std::collections::HashMap;
-use std::ops::RangeInclusive;
-use std::str::FromStr;
+use std::fmt;
+use std::time::Duration;
 
 use scaling::{Base, Key, PolicyError, Settings};
-use servicebus::{ConnectionString, ConnectionStringError};
 
-use crate::entity::{Entity, Target};
+use crate::entity::Target;
 
-const QUEUE_NAME: Key = Key {
-    name: "queueName",
-    doc: "the queue",
-    allowed: "the name of a queue: 1 to 260 letters, digits, periods, hyphens, underscores and inner slashes",
-    default: "",
-};
-const MESSAGE_COUNT: Key = Key {
-    name: "messageCount",
-    doc: "messages per replica; the target that the HPA gets",
-    allowed: "a whole number from 1 to 1000000",
-    default: "5",
-};
-const ACTIVATION_MESSAGE_COUNT: Key = Key {
-    name: "activationMessageCount",
-    doc: "active only with strictly more messages than this",
-    allowed: "a whole number from 0",
-    default: "0",
-};
-const CONNECTION_FROM_ENV: Key = Key {
-    name: "connectionFromEnv",
-    doc: "holds the connection string; KEDA puts the variable's value here",
-    allowed: "the name of an environment variable of the scale target's container",
-    default: "",
-};
-const POLICY: Key = Key {
-    name: "policy",
-    doc: "how many replicas the readings call for",
-    allowed: "the name of a policy",
-    default: scaling::DEFAULT_POLICY,
-};
-const POLICY_PROFILE: Key = Key {
-    name: "policyProfile",
-    doc: "a policy by name, instead of policy",
-    allowed: "a name in the scaler's config file",
-    default: "",
-};
+mod connection;
+mod keys;
+mod metric_name;
+mod target;
+mod value;
 
-/// The keys that every trigger may have; an empty default means that there is none. A policy's own keys come on top.
-pub const KEYS: [Key; 6] =
-    [QUEUE_NAME, MESSAGE_COUNT, ACTIVATION_MESSAGE_COUNT, CONNECTION_FROM_ENV, POLICY, POLICY_PROFILE];
+pub use connection::{Connection, ConnectionProblem};
+pub(crate) use keys::KEDA_KEYS;
+pub use keys::{KEYS, likely_meant};
+
+use keys::{ACTIVATION_MESSAGE_COUNT, CACHE_TTL, MAX_STALENESS, MESSAGE_COUNT, POLICY, POLICY_PROFILE};
+use value::{shown, text};
 
 const CONNECTION: &str = "connection";
-const USE_REGEX: &str = "useRegex";
-
-/// Keys that KEDA reads itself and forwards all the same (`pkg/scalers/external_scaler.go`).
-pub(crate) const KEDA_KEYS: [&str; 7] =
-    ["scalerAddress", "enableTLS", "unsafeSsl", "caCert", "tlsClientCert", "tlsClientKey", "tlsCertFile"];
-
-/// Keys whose features are not here yet: ignoring them would scale on something else.
-const UNSUPPORTED_KEYS: [&str; 3] = ["topicName", "subscriptionName", "connectionRef"];
 
 /// Far beyond any use, and small enough that value and target stay exact in KEDA's thousandths.
 const MAX_MESSAGE_COUNT: u32 = 1_000_000;
-/// Longest queue name that Service Bus allows, in characters.
-const MAX_QUEUE_NAME: usize = 260;
-/// Values longer than this are cut in error texts.
-const MAX_SHOWN: usize = 64;
+/// The longest `cacheTtl`.
+const MAX_CACHE_TTL: Duration = Duration::from_mins(5);
+/// The longest `maxStaleness`.
+const MAX_MAX_STALENESS: Duration = Duration::from_mins(20);
 
 /// A trigger whose metadata is sound.
 #[derive(Clone, Debug)]
@@ -80,9 +43,21 @@ pub struct Trigger {
     pub base: Base,
     /// How to decide.
     pub policy: PolicyChoice,
-    /// Keys that mean nothing here, sorted. Ignored, as KEDA does, but worth a warning.
-    pub ignored: Vec<String>,
-    connection: Result<ConnectionString, ConnectionProblem>,
+    /// How old its readings may be, as it wishes.
+    pub freshness: FreshnessWish,
+    /// Where it reads, and as whom.
+    pub connection: Connection,
+    /// What is worth saying about its metadata though nothing is refused, sorted.
+    pub warnings: Vec<Warning>,
+}
+
+/// How old readings may be, as the trigger wishes; the operator's bounds come on top. None: as the config file says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FreshnessWish {
+    /// A reading younger than this is used again; at most 5 minutes.
+    pub cache_ttl: Option<Duration>,
+    /// While nothing can be read, the last reading is used up to this age; at most 20 minutes.
+    pub max_staleness: Option<Duration>,
 }
 
 /// How the trigger says which policy decides.
@@ -99,17 +74,48 @@ pub enum PolicyChoice {
     Profile(String),
 }
 
+/// Metadata that has no effect, though it was probably meant to have one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Warning {
+    /// A key that means nothing here. Ignored, as KEDA does.
+    UnknownKey(String),
+    /// A known key where it changes nothing.
+    WithoutEffect {
+        /// The key.
+        key: &'static str,
+        /// When it would have an effect.
+        why: &'static str,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownKey(key) => {
+                write!(formatter, "metadata {} is ignored: this scaler knows no such key", shown(key))?;
+                match likely_meant(key) {
+                    Some(meant) => write!(formatter, "; {meant} was probably meant"),
+                    None => Ok(()),
+                }
+            }
+            Self::WithoutEffect { key, why } => write!(formatter, "metadata {key} is ignored: {why}"),
+        }
+    }
+}
+
 /// Metadata that cannot be right, whatever the surroundings. Names the key, the value and what is allowed; a value that
 /// may hold a secret is not shown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TriggerError {
     /// A required key is not there.
-    #[error("metadata {key} is missing: {allowed}")]
+    #[error("metadata {key} is missing: {allowed}{}", likes(like.as_deref()))]
     Missing {
         /// The key.
         key: &'static str,
         /// What to write.
         allowed: &'static str,
+        /// A key that is there and looks like it.
+        like: Option<String>,
     },
     /// A value of a form that is not allowed.
     #[error("metadata {key}: {value:?} is not {allowed}")]
@@ -121,100 +127,93 @@ pub enum TriggerError {
         /// What is allowed.
         allowed: &'static str,
     },
-    /// A feature of the built-in trigger that this scaler does not have.
-    #[error("metadata {key} is not supported yet: this scaler reads queues, by queueName and connectionFromEnv")]
-    NotSupported {
+    /// A pattern that is none, or that takes too much to match.
+    #[error(
+        "metadata {key}: {value:?} is not a pattern that useRegex can use: {problem} (allowed is Go's regular expression \
+         syntax, at most {} bytes, matched against the whole name)",
+        crate::entity::MAX_PATTERN_BYTES
+    )]
+    Pattern {
         /// The key.
         key: &'static str,
+        /// What was given, cut when long.
+        value: String,
+        /// What is wrong with it.
+        problem: String,
     },
     /// A secret in plain metadata.
     #[error(
         "metadata {key} is refused: it would put a secret into the ScaledObject. Set connectionFromEnv to the name of \
-         an environment variable of the scale target that holds the connection string, filled from a Secret"
+         an environment variable of the scale target that holds the connection string, filled from a Secret; or set \
+         connectionRef to the name of a connection in the scaler's config file"
     )]
     SecretInMetadata {
         /// The key it stands under.
         key: String,
     },
     /// Two keys that exclude each other.
-    #[error("metadata policy and policyProfile exclude each other: give one of the two")]
-    PolicyAndProfile,
+    #[error("metadata {first} and {second} exclude each other: give one of the two")]
+    Exclusive {
+        /// One of them.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+    },
     /// The policy's own keys are wrong, or there is no such policy.
     #[error("metadata {0}")]
     Policy(PolicyError),
 }
 
-/// Why there is no connection string, though the metadata may be sound.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConnectionProblem {
-    /// The key is not there: not written, or KEDA left it out.
-    #[error(
-        "metadata connectionFromEnv is missing: either the trigger does not name a variable, or KEDA could not resolve it. \
-         KEDA looks in the environment of the scale target's container (its env and envFrom, and the Secrets and ConfigMaps \
-         they name) and leaves out what it does not find"
-    )]
-    Unresolved,
-    /// The value is no connection string.
-    #[error("the connection string that KEDA resolved for connectionFromEnv cannot be used: {0}")]
-    Invalid(ConnectionStringError),
+fn likes(like: Option<&str>) -> String {
+    like.map(|key| format!(" ({} looks like it, but is another key)", shown(key))).unwrap_or_default()
+}
+
+impl TriggerError {
+    fn missing(key: &Key, metadata: &HashMap<String, String>) -> Self {
+        let is_like = |other: &&String| other.as_str() != key.name && likely_meant(other) == Some(key.name);
+        let like = metadata.keys().filter(is_like).min().cloned();
+        Self::Missing { key: key.name, allowed: key.allowed, like }
+    }
 }
 
 impl Trigger {
     /// Parses a trigger's metadata as KEDA forwards it.
     pub fn parse(metadata: &HashMap<String, String>) -> Result<Self, TriggerError> {
-        let value = |key: &str| metadata.get(key).map(String::as_str);
-        if let Some(key) = metadata.iter().find_map(|(key, value)| holds_secret(key, value).then_some(key)) {
+        if let Some(key) = metadata.iter().filter(|(key, value)| holds_secret(key, value)).map(|(key, _)| key).min() {
             return Err(TriggerError::SecretInMetadata { key: shown(key) });
         }
-        if let Some(key) = UNSUPPORTED_KEYS.into_iter().find(|key| metadata.contains_key(*key)) {
-            return Err(TriggerError::NotSupported { key });
-        }
-        match value(USE_REGEX) {
-            None | Some("false") => {}
-            Some(_) => return Err(TriggerError::NotSupported { key: USE_REGEX }),
-        }
-        let base = base(value(MESSAGE_COUNT.name), value(ACTIVATION_MESSAGE_COUNT.name))?;
+        let mut warnings = Vec::new();
+        let target = target::target(metadata, &mut warnings)?;
+        let base = base(metadata)?;
         let policy = policy_choice(metadata, base)?;
-        let policy_keys: Vec<_> = match &policy {
-            PolicyChoice::Inline { policy, .. } => own_keys(policy).collect(),
+        let freshness = FreshnessWish {
+            cache_ttl: value::duration(metadata, &CACHE_TTL, MAX_CACHE_TTL)?,
+            max_staleness: value::duration(metadata, &MAX_STALENESS, MAX_MAX_STALENESS)?,
+        };
+        let connection = connection::connection(metadata, &mut warnings)?;
+        let is_own = |key: &str| match &policy {
+            PolicyChoice::Inline { policy, .. } => own_keys(policy).any(|own| own == key),
             // A profile brings its own.
-            PolicyChoice::Profile(_) => Vec::new(),
+            PolicyChoice::Profile(_) => false,
         };
-        let is_known = |key: &str| {
-            KEYS.iter().any(|known| known.name == key)
-                || KEDA_KEYS.contains(&key)
-                || key == USE_REGEX
-                || policy_keys.contains(&key)
-        };
-        let mut ignored: Vec<String> = metadata.keys().filter(|key| !is_known(key)).cloned().collect();
-        ignored.sort_unstable();
-        Ok(Self {
-            target: Target::Entity(Entity::Queue(queue_name(value(QUEUE_NAME.name))?)),
-            base,
-            policy,
-            ignored,
-            connection: connection(value(CONNECTION_FROM_ENV.name)),
-        })
+        let is_known = |key: &str| KEYS.iter().any(|known| known.name == key) || KEDA_KEYS.contains(&key) || is_own(key);
+        warnings.extend(metadata.keys().filter(|key| !is_known(key)).cloned().map(Warning::UnknownKey));
+        warnings.sort_unstable();
+        Ok(Self { target, base, policy, freshness, connection, warnings })
     }
 
-    /// The namespace and the credential, if the surroundings gave one.
-    pub fn connection(&self) -> Result<&ConnectionString, ConnectionProblem> {
-        self.connection.as_ref().map_err(Clone::clone)
+    /// The connection string, if that is how the trigger connects and KEDA resolved it.
+    pub fn connection(&self) -> Result<&servicebus::ConnectionString, ConnectionProblem> {
+        match &self.connection {
+            Connection::FromEnvironment(connection) => connection.as_ref().map_err(Clone::clone),
+            Connection::Reference { .. } => Err(ConnectionProblem::Unresolved),
+        }
     }
 
-    /// The name of the trigger's one metric, as the built-in trigger forms it: `azure-servicebus-{queue}`, in lower case
-    /// and with `-` for what a Kubernetes metric name cannot hold. KEDA does not correct names of external scalers
-    /// (keda#1168, keda#4954).
+    /// The name of the trigger's one metric, as the built-in trigger forms it wherever that is sound and distinct:
+    /// `azure-servicebus-{queue}`; of a subscription with topic, subscription and a hash.
     pub fn metric_name(&self) -> String {
-        let allowed = |character: char| match character.to_ascii_lowercase() {
-            letter @ ('a'..='z' | '0'..='9' | '-' | '_') => letter,
-            _ => '-',
-        };
-        let name = match &self.target {
-            Target::Entity(entity) => entity.name(),
-            Target::Matching(matching) => matching.pattern.text(),
-        };
-        format!("azure-servicebus-{}", name.chars().map(allowed).collect::<String>())
+        metric_name::metric_name(&self.target)
     }
 }
 
@@ -230,55 +229,21 @@ fn holds_secret(key: &str, value: &str) -> bool {
     key == CONNECTION || (!key.ends_with("FromEnv") && is_connection_string())
 }
 
-fn queue_name(value: Option<&str>) -> Result<String, TriggerError> {
-    let name = value.filter(|name| !name.is_empty());
-    let name = name.ok_or(TriggerError::Missing { key: QUEUE_NAME.name, allowed: QUEUE_NAME.allowed })?;
-    let is_allowed = |character: char| character.is_alphanumeric() || matches!(character, '.' | '-' | '_' | '/');
-    let has_good_parts = name.split('/').all(|part| !matches!(part, "" | "." | ".."));
-    if name.chars().count() > MAX_QUEUE_NAME || !name.chars().all(is_allowed) || !has_good_parts {
-        return Err(wrong(&QUEUE_NAME, name));
-    }
-    Ok(name.to_owned())
-}
-
-fn base(message_count: Option<&str>, activation_message_count: Option<&str>) -> Result<Base, TriggerError> {
+fn base(metadata: &HashMap<String, String>) -> Result<Base, TriggerError> {
     let defaults = Base::default();
-    let count = whole(&MESSAGE_COUNT, message_count, defaults.message_count(), 1..=MAX_MESSAGE_COUNT)?;
-    let any_count = 0..=i64::MAX.unsigned_abs();
-    let default = defaults.activation_message_count();
-    let activation = whole(&ACTIVATION_MESSAGE_COUNT, activation_message_count, default, any_count)?;
-    Base::new(count, activation).map_err(|_| wrong(&MESSAGE_COUNT, &count.to_string()))
-}
-
-fn whole<T: FromStr + PartialOrd>(
-    key: &Key,
-    text: Option<&str>,
-    default: T,
-    range: RangeInclusive<T>,
-) -> Result<T, TriggerError> {
-    match text {
-        None => Ok(default),
-        Some(text) => text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| wrong(key, text)),
-    }
-}
-
-fn wrong(key: &Key, value: &str) -> TriggerError {
-    TriggerError::Invalid { key: key.name, value: shown(value), allowed: key.allowed }
-}
-
-fn connection(value: Option<&str>) -> Result<ConnectionString, ConnectionProblem> {
-    match value {
-        None | Some("") => Err(ConnectionProblem::Unresolved),
-        Some(text) => ConnectionString::parse(text).map_err(ConnectionProblem::Invalid),
-    }
+    let count = value::whole(metadata, &MESSAGE_COUNT, 1..=i64::from(MAX_MESSAGE_COUNT))?;
+    let count = count.and_then(|count| u32::try_from(count).ok()).unwrap_or(defaults.message_count());
+    let activation = value::whole(metadata, &ACTIVATION_MESSAGE_COUNT, 0..=i64::MAX)?;
+    let activation = activation.map_or(defaults.activation_message_count(), i64::unsigned_abs);
+    Base::new(count, activation).map_err(|_| value::wrong(&MESSAGE_COUNT, &count.to_string()))
 }
 
 fn policy_choice(metadata: &HashMap<String, String>, base: Base) -> Result<PolicyChoice, TriggerError> {
-    match (metadata.get(POLICY.name), metadata.get(POLICY_PROFILE.name)) {
-        (Some(_), Some(_)) => Err(TriggerError::PolicyAndProfile),
-        (None, Some(profile)) => Ok(PolicyChoice::Profile(profile.clone())),
+    match (text(metadata, &POLICY), text(metadata, &POLICY_PROFILE)) {
+        (Some(_), Some(_)) => Err(TriggerError::Exclusive { first: POLICY.name, second: POLICY_PROFILE.name }),
+        (None, Some(profile)) => Ok(PolicyChoice::Profile(profile.to_owned())),
         (policy, None) => {
-            let policy = policy.map_or(scaling::DEFAULT_POLICY, String::as_str);
+            let policy = policy.unwrap_or(scaling::DEFAULT_POLICY);
             let own = own_keys(policy).filter_map(|key| metadata.get_key_value(key));
             let settings = own.map(|(key, value)| (key.clone(), value.clone())).collect();
             match scaling::build_policy(policy, base, &settings) {
@@ -294,13 +259,6 @@ fn policy_choice(metadata: &HashMap<String, String>, base: Base) -> Result<Polic
 fn own_keys(policy: &str) -> impl Iterator<Item = &'static str> {
     let entry = scaling::POLICIES.iter().find(|entry| entry.name == policy);
     entry.into_iter().flat_map(|entry| entry.keys.iter().map(|key| key.name))
-}
-
-fn shown(value: &str) -> String {
-    if value.chars().count() <= MAX_SHOWN {
-        return value.to_owned();
-    }
-    value.chars().take(MAX_SHOWN).chain(['…']).collect()
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ fn the_least_that_works_has_the_built_in_triggers_defaults() {
     );
     let default = PolicyChoice::Inline { policy: "messageCount".to_owned(), settings: Settings::new() };
     assert_eq!(trigger.policy, default);
-    assert_eq!(trigger.ignored, Vec::<String>::new());
+    assert_eq!(trigger.ignored, Vec::new());
     assert_eq!(trigger.connection().expect("a connection string").host(), "127.0.0.1");
 }
 
