@@ -35,6 +35,7 @@ pub use description::{Counts, EntityStatus, QueueProperties, QueueSnapshot, Topi
 pub use effect::{DeadLetter, Delivery, Effect, Lock, MessageState, MessageView, Refusal};
 pub use event::{Content, Event, LockToken, NewMessage, Outcome, ReceiveMode, ReceiverId, RequestId, SequenceNumber};
 pub use name::{Address, EntityName, InvalidName, MAX_NAME_LENGTH, MAX_SUBSCRIPTION_NAME_LENGTH, Part};
+pub use rest::MAX_MOVES;
 pub use timestamp::Timestamp;
 
 /// What each message counts on top of its content against its queue's size, in bytes: about what its record and its
@@ -144,7 +145,10 @@ impl<C: Content> State<C> {
     }
 
     /// The subscriptions of a topic, as [`Self::list`] does; `None` when there is no such topic.
-    pub fn list_subscriptions(&self, topic: &EntityName) -> Option<impl Iterator<Item = QueueSnapshot>> {
+    pub fn list_subscriptions<'a>(
+        &'a self,
+        topic: &EntityName,
+    ) -> Option<impl Iterator<Item = QueueSnapshot> + use<'a, C>> {
         let topic = self.entities.topics.get(topic)?;
         Some(topic.subscriptions.values().map(|queue| self.snapshot(queue)))
     }

@@ -94,7 +94,16 @@ impl<C: Content> Queue<C> {
         self.add(stored)
     }
 
-    /// The first message of a part that can move on: what it counts for, and how often it has moved.
+    /// Where the messages of a part move on to.
+    pub(super) fn target(&self, part: Part) -> Option<&EntityName> {
+        match part {
+            Part::Main => self.properties.forward_to.as_ref(),
+            Part::DeadLetter => self.properties.forward_dead_letters_to.as_ref(),
+            Part::TransferDeadLetter => None,
+        }
+    }
+
+    /// The first message of a part that can move on, whether or not there is a target.
     pub(super) fn first_to_forward(&self, part: Part) -> Option<(SequenceNumber, &Stored<C>)> {
         let backlog = &self.part(part).backlog;
         let number = backlog.first_available()?;

@@ -15,8 +15,9 @@ use super::{
 
 /// How often a message may be forwarded (Service Bus quotas: "forwarding hops").
 const MAX_HOPS: u8 = 4;
-/// Messages stored by forwarding in one step. Some milliseconds of work, for which all else waits.
-const MAX_MOVES: usize = 1_000;
+/// Messages that forwarding stores at a time, but that a topic's copies are stored together: some milliseconds of work, for
+/// which all else waits. A step has two times: before its event and after it.
+pub const MAX_MOVES: usize = 1_000;
 
 /// Entities that changed, each once, in the order in which they did.
 #[derive(Debug, Default)]
@@ -92,14 +93,18 @@ impl<C: Content> State<C> {
     /// Lets those forward again that wait for this target.
     pub(super) fn wake_sources(&mut self, target: &EntityName) {
         for source in self.waiting.remove(target).unwrap_or_default() {
-            self.unsettled.add(source);
+            let Some(queue) = self.entities.queue(&source) else { continue };
+            let has_some = |part| queue.target(part) == Some(target) && queue.first_to_forward(part).is_some();
+            if Part::ALL.into_iter().any(has_some) {
+                self.unsettled.add(source);
+            }
         }
     }
 
     /// Forgets that an entity waits for its targets.
     pub(super) fn stop_waiting(&mut self, source: &EntityName) {
-        let Some(properties) = self.entities.queue(source).map(|queue| &queue.properties) else { return };
-        for target in [&properties.forward_to, &properties.forward_dead_letters_to].into_iter().flatten() {
+        let Some(queue) = self.entities.queue(source) else { return };
+        for target in Part::ALL.into_iter().filter_map(|part| queue.target(part)) {
             if let Some(sources) = self.waiting.get_mut(target) {
                 sources.remove(source);
                 if sources.is_empty() {
@@ -113,12 +118,7 @@ impl<C: Content> State<C> {
     fn forward(&mut self, name: &EntityName, part: Part, moves_left: &mut usize) {
         loop {
             let Some(source) = self.entities.queue(name) else { return };
-            let target = match part {
-                Part::Main => &source.properties.forward_to,
-                Part::DeadLetter => &source.properties.forward_dead_letters_to,
-                Part::TransferDeadLetter => &None,
-            };
-            let Some(target) = target.clone() else { return };
+            let Some(target) = source.target(part).cloned() else { return };
             let Some((number, message)) = source.first_to_forward(part) else { return };
             if *moves_left == 0 {
                 self.unsettled.add(name.clone());

@@ -3,14 +3,17 @@
 mod administration;
 mod delivery;
 mod expiry;
+mod forwarding;
 mod schedule;
 mod settlement;
+mod topics;
 
 use std::time::Duration;
 
 use super::{
     Address, Config, Content, Delivery, Effect, EntityName, Event, LockToken, MessageView, NewMessage, Outcome, Part,
     QueueProperties, QueueSnapshot, ReceiveMode, ReceiverId, Refusal, RequestId, SequenceNumber, State, Timestamp,
+    TopicProperties,
 };
 
 const REQUEST: RequestId = RequestId(7);
@@ -64,12 +67,25 @@ impl Broker {
         administered(&self.apply(Event::CreateQueue { request: REQUEST, name: queue(name), properties }))
     }
 
+    fn create_topic(&mut self, name: &str, properties: TopicProperties) -> Result<(), Refusal> {
+        administered(&self.apply(Event::CreateTopic { request: REQUEST, name: queue(name), properties }))
+    }
+
+    fn create_subscription(&mut self, topic: &str, name: &str, properties: QueueProperties) -> Result<(), Refusal> {
+        let name = subscription(topic, name);
+        administered(&self.apply(Event::CreateQueue { request: REQUEST, name, properties }))
+    }
+
     fn send(&mut self, texts: &[&str]) -> Result<Vec<SequenceNumber>, Refusal> {
         self.send_all(texts.iter().map(|text| message(text)).collect())
     }
 
     fn send_all(&mut self, messages: Vec<NewMessage<Text>>) -> Result<Vec<SequenceNumber>, Refusal> {
-        let effects = self.apply(Event::Send { request: REQUEST, to: queue("orders"), messages });
+        self.send_to("orders", messages)
+    }
+
+    fn send_to(&mut self, name: &str, messages: Vec<NewMessage<Text>>) -> Result<Vec<SequenceNumber>, Refusal> {
+        let effects = self.apply(Event::Send { request: REQUEST, to: queue(name), messages });
         let answer = effects.into_iter().find_map(|effect| match effect {
             Effect::Sent { request: REQUEST, result } => Some(result),
             _ => None,
@@ -108,7 +124,11 @@ impl Broker {
     }
 
     fn peek(&mut self, part: Part) -> Vec<MessageView<Text>> {
-        let peek = Event::Peek { request: REQUEST, address: at(part), from: 0, max: 100 };
+        self.peek_at(at(part))
+    }
+
+    fn peek_at(&mut self, address: Address) -> Vec<MessageView<Text>> {
+        let peek = Event::Peek { request: REQUEST, address, from: 0, max: 100 };
         match self.apply(peek).pop() {
             Some(Effect::Peeked { request: REQUEST, result }) => result.unwrap(),
             other => panic!("{other:?}"),
@@ -122,6 +142,10 @@ impl Broker {
 
 fn queue(name: &str) -> EntityName {
     EntityName::new(name).unwrap()
+}
+
+fn subscription(topic: &str, name: &str) -> EntityName {
+    EntityName::subscription(&queue(topic), name).unwrap()
 }
 
 fn at(part: Part) -> Address {
