@@ -19,13 +19,13 @@ use crate::administration::AdministrationSource;
 use crate::config::{Config, ConfigHandle};
 use crate::connections::Connections;
 use crate::decisions::{Decisions, Judged};
-use crate::endpoints::{AllowedEndpoints, HostPort};
+use crate::endpoints::{AllowedEndpoints, EndpointSuffix, HostPort};
 use crate::metrics::Metrics;
 use crate::readings::Readings;
 use crate::reply;
 use crate::scaled_object::{ExternalTrigger, external_triggers, resolve_environment};
 use crate::serve::Timings;
-use crate::trigger::{ConnectionProblem, PolicyChoice, Trigger};
+use crate::trigger::{Connection, ConnectionProblem, PolicyChoice, Trigger};
 
 const CONNECTION_FROM_ENV: &str = "connectionFromEnv";
 /// Where the connection string is looked for when nothing says otherwise; the worker's and sender's name for it.
@@ -55,6 +55,9 @@ pub struct ExplainArgs {
     /// Endpoint that credentials may be sent to besides Azure and loopback emulators; repeatable, or comma-separated
     #[arg(long, env = "SCALER_ALLOW_ENDPOINTS", value_delimiter = ',', value_name = "HOST:PORT")]
     pub allow_endpoint: Vec<HostPort>,
+    /// DNS suffix whose namespaces credentials may be sent to besides Azure's; repeatable, or comma-separated
+    #[arg(long, env = "SCALER_ALLOW_ENDPOINT_SUFFIXES", value_delimiter = ',', value_name = "SUFFIX")]
+    pub allow_endpoint_suffix: Vec<EndpointSuffix>,
     /// How to print it
     #[arg(long, default_value = "text", value_name = "FORMAT")]
     pub output: Output,
@@ -71,7 +74,16 @@ pub enum Output {
 
 /// Runs `scaler explain`.
 pub async fn run(args: ExplainArgs, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
-    let ExplainArgs { scaled_object, queue, metadata, connection_string_file, config, allow_endpoint, output } = args;
+    let ExplainArgs {
+        scaled_object,
+        queue,
+        metadata,
+        connection_string_file,
+        config,
+        allow_endpoint,
+        allow_endpoint_suffix,
+        output,
+    } = args;
     let connection = connection_string_file.as_deref().map(secret_from).transpose()?;
     let triggers = match scaled_object {
         Some(path) => {
@@ -84,8 +96,10 @@ pub async fn run(args: ExplainArgs, shutdown: CancellationToken) -> anyhow::Resu
     let config = ConfigHandle::new(config.as_deref().map(Config::read).transpose()?.unwrap_or_default());
     let source = Arc::new(AdministrationSource::new());
     let readings = Readings::new(source, config.clone(), Metrics::new(), Timings::default().refresh_deadline);
-    let decisions =
-        Decisions::new(readings, config, Connections::new(AllowedEndpoints::with(allow_endpoint).and_loopback(true)));
+    let allowed = AllowedEndpoints::with(allow_endpoint).and_suffixes(allow_endpoint_suffix).and_loopback(true);
+    let connections = Connections::new(allowed, config.clone());
+    connections.load().await;
+    let decisions = Decisions::new(readings, config, connections);
     let mut explanations = Vec::new();
     for mut external in triggers {
         if let Some(text) = &connection {
@@ -94,14 +108,15 @@ pub async fn run(args: ExplainArgs, shutdown: CancellationToken) -> anyhow::Resu
         let place = place(&external);
         let explained = async {
             let trigger = Trigger::parse(&external.metadata)?;
-            if trigger.connection().is_err_and(|problem| problem == ConnectionProblem::Unresolved) {
+            if matches!(trigger.connection, Connection::FromEnvironment(Err(ConnectionProblem::Unresolved))) {
                 bail!(
                     "no connection string: set the environment variable that connectionFromEnv names (without that key, \
                      {DEFAULT_VARIABLE}), or give --connection-string-file"
                 );
             }
+            let host = decisions.query(&external.namespace, &trigger)?.access.host().to_owned();
             let judged = decisions.judge(&external.namespace, &trigger).await?;
-            anyhow::Ok(Explanation { external, trigger, judged })
+            anyhow::Ok(Explanation { external, trigger, host, judged })
         };
         let explanation = tokio::select! {
             explanation = explained => explanation.context(place)?,
@@ -159,6 +174,8 @@ fn secret_from(path: &Path) -> anyhow::Result<String> {
 struct Explanation {
     external: ExternalTrigger,
     trigger: Trigger,
+    /// The namespace's host.
+    host: String,
     judged: Judged,
 }
 
@@ -174,7 +191,7 @@ impl Explanation {
     }
 
     fn json(&self) -> Value {
-        let Self { external, trigger, judged } = self;
+        let Self { external, trigger, host, judged } = self;
         let reading = judged.seen.newest();
         let counts = &reading.counts;
         let specification = reply::specification(trigger);
@@ -184,7 +201,7 @@ impl Explanation {
             "name": external.name,
             "triggerIndex": external.index,
             "target": trigger.target.to_string(),
-            "host": trigger.connection().ok().map(servicebus::ConnectionString::host),
+            "host": host,
             "reading": {
                 "active": counts.active,
                 "deadLetter": counts.dead_letter,
@@ -205,16 +222,15 @@ impl Explanation {
             "targetSize": specification.metric_specs[0].target_size,
             "metricValue": metrics.metric_values[0].metric_value_float,
             "isActive": reply::activity(&judged.decision).result,
-            "ignoredMetadata": trigger.ignored,
+            "warnings": trigger.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
         })
     }
 
     fn text(&self) -> String {
-        let Self { external, trigger, judged } = self;
+        let Self { external, trigger, host, judged } = self;
         let reading = judged.seen.newest();
         let counts = &reading.counts;
         let decision = &judged.decision;
-        let host = trigger.connection().map(servicebus::ConnectionString::host).unwrap_or_default();
         let value = reply::metrics(trigger, decision).metric_values[0].metric_value_float;
         let mut text = String::new();
         let mut line = |name: &str, value: String| {
@@ -244,8 +260,8 @@ impl Explanation {
             format!("{} = {value}, target {} per replica", trigger.metric_name(), trigger.base.message_count()),
         );
         line("active", decision.active.to_string());
-        if !trigger.ignored.is_empty() {
-            line("ignored", trigger.ignored.join(", "));
+        for warning in &trigger.warnings {
+            line("warning", warning.to_string());
         }
         text
     }

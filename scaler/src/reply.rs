@@ -44,13 +44,20 @@ pub fn activity(decision: &Decision) -> IsActiveResponse {
 
 /// The gRPC status for a refusal. KEDA holds the replicas for each of them alike; the code is for people and for other
 /// clients: `INVALID_ARGUMENT` change the trigger, `FAILED_PRECONDITION` change the scaler's configuration, `NOT_FOUND`
-/// make the queue, `UNAUTHENTICATED` change the connection string, `UNAVAILABLE` wait.
+/// make the queue, `PERMISSION_DENIED` ask the scaler's operator, `UNAUTHENTICATED` change the credential,
+/// `RESOURCE_EXHAUSTED` use less, `UNAVAILABLE` wait.
 pub fn status(refusal: &Refusal) -> Status {
     let code = match refusal {
-        Refusal::Trigger(_) | Refusal::OtherMetric { .. } | Refusal::Access(AccessRefused::Connection(_)) => {
-            Code::InvalidArgument
-        }
-        Refusal::UnknownProfile { .. } | Refusal::Access(AccessRefused::Endpoint(_)) => Code::FailedPrecondition,
+        Refusal::Trigger(_) | Refusal::OtherMetric { .. } => Code::InvalidArgument,
+        Refusal::UnknownProfile { .. } => Code::FailedPrecondition,
+        Refusal::Access(refused) => match refused {
+            AccessRefused::Connection(_)
+            | AccessRefused::KubernetesNamespace(_)
+            | AccessRefused::NamespaceMissing { .. } => Code::InvalidArgument,
+            AccessRefused::NotAllowed { .. } | AccessRefused::OtherNamespace { .. } => Code::PermissionDenied,
+            AccessRefused::Endpoint(_) | AccessRefused::NoCredential { .. } => Code::FailedPrecondition,
+            AccessRefused::Limit(_) => Code::ResourceExhausted,
+        },
         Refusal::Read { failure, .. } => match **failure {
             ReadFailure::NotFound(_) => Code::NotFound,
             ReadFailure::Unauthorized(_) => Code::Unauthenticated,
@@ -74,6 +81,7 @@ mod tests {
 
     use super::*;
     use crate::endpoints::EndpointRefused;
+    use crate::tenants::LimitReached;
     use crate::trigger::{ConnectionProblem, TriggerError};
 
     fn trigger(message_count: u32) -> Trigger {
@@ -102,11 +110,22 @@ mod tests {
         let target = trigger(5).target;
         let read = |failure| Refusal::Read { target: target.clone(), failure: Arc::new(failure) };
         let throttled = ReadFailure::Throttled { what: "slow down".to_owned(), retry_after: None };
+        let access = Refusal::Access;
+        let not_allowed =
+            AccessRefused::NotAllowed { connection: "a".to_owned(), kubernetes_namespace: "b".to_owned() };
+        let other_namespace = AccessRefused::OtherNamespace { connection: "a".to_owned(), host: "h".to_owned() };
+        let limit = LimitReached::OfAll { what: "entities", key: "limits.entities", limit: 1 };
         let cases = [
             (Refusal::Trigger(TriggerError::Exclusive { first: "a", second: "b" }), Code::InvalidArgument),
             (Refusal::Access(ConnectionProblem::Unresolved.into()), Code::InvalidArgument),
             (Refusal::OtherMetric { asked: "a".to_owned(), own: "b".to_owned() }, Code::InvalidArgument),
             (Refusal::Access(EndpointRefused { endpoint: "h:1".to_owned() }.into()), Code::FailedPrecondition),
+            (access(AccessRefused::KubernetesNamespace("A".to_owned())), Code::InvalidArgument),
+            (access(AccessRefused::NamespaceMissing { connection: "a".to_owned() }), Code::InvalidArgument),
+            (access(not_allowed), Code::PermissionDenied),
+            (access(other_namespace), Code::PermissionDenied),
+            (access(AccessRefused::NoCredential { connection: "a".to_owned() }), Code::FailedPrecondition),
+            (access(limit.into()), Code::ResourceExhausted),
             (Refusal::UnknownProfile { profile: "a".to_owned(), known: "b".to_owned() }, Code::FailedPrecondition),
             (read(ReadFailure::NotFound("gone".to_owned())), Code::NotFound),
             (read(ReadFailure::Unauthorized("no".to_owned())), Code::Unauthenticated),

@@ -23,7 +23,7 @@ use crate::administration::AdministrationSource;
 use crate::config::{Config, ConfigHandle, reload};
 use crate::connections::Connections;
 use crate::decisions::Decisions;
-use crate::endpoints::{AllowedEndpoints, HostPort};
+use crate::endpoints::{AllowedEndpoints, EndpointSuffix, HostPort};
 use crate::incoming;
 use crate::metrics::Metrics;
 use crate::readings::Readings;
@@ -46,13 +46,18 @@ pub struct ServeArgs {
     /// Address to serve gRPC on; port 0 takes a free one
     #[arg(long, env = "SCALER_LISTEN", default_value = "0.0.0.0:6000", value_name = "ADDRESS")]
     pub listen: SocketAddr,
-    /// Config file (YAML): cache bounds and policy profiles; followed while running
+    /// Config file (YAML): cache bounds, budget, limits, connections and policy profiles; followed while running, as are the
+    /// secret files that it names
     #[arg(long, env = "SCALER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Endpoint that credentials may be sent to besides Azure (and, if --listen is a loopback address, emulators on
     /// loopback); repeatable, or comma-separated
     #[arg(long, env = "SCALER_ALLOW_ENDPOINTS", value_delimiter = ',', value_name = "HOST:PORT")]
     pub allow_endpoint: Vec<HostPort>,
+    /// DNS suffix whose Service Bus namespaces credentials may be sent to besides Azure's, such as a private cloud's;
+    /// repeatable, or comma-separated
+    #[arg(long, env = "SCALER_ALLOW_ENDPOINT_SUFFIXES", value_delimiter = ',', value_name = "SUFFIX")]
+    pub allow_endpoint_suffix: Vec<EndpointSuffix>,
     /// File to write the ready line to, once it serves
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
@@ -118,12 +123,14 @@ impl Parts {
 
 /// Runs `scaler serve`.
 pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
-    let ServeArgs { listen, config: config_file, allow_endpoint, ready_file } = args;
+    let ServeArgs { listen, config: config_file, allow_endpoint, allow_endpoint_suffix, ready_file } = args;
     let timings = Timings::default();
     let config = ConfigHandle::new(config_file.as_deref().map(Config::read).transpose()?.unwrap_or_default());
     let parts = Parts {
         // Who listens for other hosts may be called by strangers, who have no business with this host's other ports.
-        allowed: AllowedEndpoints::with(allow_endpoint).and_loopback(listen.ip().is_loopback()),
+        allowed: AllowedEndpoints::with(allow_endpoint)
+            .and_suffixes(allow_endpoint_suffix)
+            .and_loopback(listen.ip().is_loopback()),
         config: config.clone(),
         timings,
         ..Parts::new(Arc::new(AdministrationSource::new()))
@@ -145,7 +152,10 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
 pub async fn serve(listener: TcpListener, parts: Parts, shutdown: CancellationToken) -> anyhow::Result<()> {
     let Parts { source, allowed, config, timings, metrics } = parts;
     let readings = Readings::new(source, config.clone(), metrics, timings.refresh_deadline);
-    let decisions = Decisions::new(readings.clone(), config.clone(), Connections::new(allowed));
+    let connections = Connections::new(allowed, config.clone());
+    connections.load().await;
+    tokio::spawn(connections.clone().follow(timings.config_interval, shutdown.clone()));
+    let decisions = Decisions::new(readings.clone(), config.clone(), connections);
     let watchers = Watchers::new(readings, config, timings.watch_interval, shutdown.clone());
     let service = Service::new(decisions, watchers, timings.call_deadline, timings.heartbeat, shutdown.clone());
     let contract = ExternalScalerServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES);

@@ -75,7 +75,7 @@ fn readings(script: &Arc<Script>) -> Readings {
 fn query(key: &str, queue: &str) -> Query {
     let text = format!("Endpoint=sb://127.0.0.1:5672;SharedAccessKeyName=a;SharedAccessKey={key}");
     let connection = ConnectionString::parse(&text).expect("a valid connection string");
-    let digest = KEYS.with(|keys| keys.of_connection(&connection, ""));
+    let digest = KEYS.with(|keys| keys.of_connection(&connection));
     let target = Target::Entity(Entity::Queue(queue.to_owned()));
     Query { access: Access::checked(connection.namespace(), (&connection).into(), digest), target }
 }
