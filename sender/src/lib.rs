@@ -11,7 +11,7 @@ use std::str::FromStr;
 use anyhow::Context as _;
 use clap::Parser;
 use tokio_util::sync::CancellationToken;
-use workload::{Ledger, QueueFlags, Seconds};
+use workload::{DestinationFlags, Ledger, Seconds};
 
 pub mod pace;
 mod progress;
@@ -23,16 +23,16 @@ pub use send_loop::{Plan, SendError, Sent, send_all};
 /// The program's name, as it stands in front of its error lines.
 pub const NAME: &str = "sender";
 
-/// Sends messages with the bodies {"foo":"bar","id":0}, {"foo":"bar","id":1}, … to a Service Bus queue
+/// Sends messages with the bodies {"foo":"bar","id":0}, {"foo":"bar","id":1}, … to a Service Bus queue or topic
 ///
 /// Exits with 0 once the broker has confirmed every message. Whatever else ends it (an error, a signal) is said together
 /// with how many messages were confirmed, and the exit code is 1.
 #[derive(Parser, Clone, Debug)]
 #[command(name = NAME, version)]
 pub struct Args {
-    /// Which queue.
+    /// Which queue or topic.
     #[command(flatten)]
-    pub queue: QueueFlags,
+    pub destination: DestinationFlags,
     /// How many messages to send
     #[arg(long, env = "NR_MESSAGES", value_name = "COUNT", default_value = "1000")]
     pub messages: u64,
@@ -75,8 +75,8 @@ impl FromStr for Rate {
 
 /// Sends until all is confirmed, `shutdown` is cancelled, or an error ends it. Prints the summary on stdout.
 pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
-    let Args { queue: flags, messages, first_id, batch_size, rate, retry_for, ledger, log: _ } = args;
-    let queue = flags.queue()?;
+    let Args { destination: flags, messages, first_id, batch_size, rate, retry_for, ledger, log: _ } = args;
+    let destination = flags.open()?;
     if first_id.checked_add(messages).is_none() {
         anyhow::bail!("--first-id {first_id} with --messages {messages} counts beyond 2^64-1, the largest id");
     }
@@ -88,11 +88,12 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<Exit
         rate: rate.0,
         retry_for: retry_for.0,
     };
-    tracing::info!(queue = queue.name, namespace = queue.namespace, client = %flags.client, messages, "sending");
+    let client = flags.namespace.client;
+    tracing::info!(entity = destination.name.path(), namespace = destination.namespace, %client, messages, "sending");
     let mut progress = Progress::on_stderr(messages);
-    let (sent, result) = send_all(queue.client.as_ref(), plan, ledger.as_ref(), &mut progress, &shutdown).await;
+    let (sent, result) = send_all(destination.client.as_ref(), plan, ledger.as_ref(), &mut progress, &shutdown).await;
     progress.clear();
-    if let Err(error) = queue.client.close().await {
+    if let Err(error) = destination.client.close().await {
         tracing::debug!(%error, "the client did not close cleanly");
     }
     match result {
@@ -101,7 +102,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<Exit
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            let meaning = error.client_error().filter(|error| !error.is_transient()).map(|error| queue.explain(error));
+            let meaning =
+                error.client_error().filter(|error| !error.is_transient()).map(|error| destination.explain(error));
             let confirmed = format!("{} of {messages} messages confirmed", sent.messages);
             let error = anyhow::Error::new(error);
             Err(match meaning {

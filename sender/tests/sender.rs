@@ -207,12 +207,21 @@ async fn bad_input_is_one_line() {
     const STRING: &str =
         "Endpoint=sb://127.0.0.1:9;SharedAccessKeyName=n;SharedAccessKey=s3cret;UseDevelopmentEmulator=true";
     for (arguments, code, wanted) in [
-        (&["--connection-string", STRING][..], 1, "sender: no queue: give --queue NAME or set SERVICEBUS_QUEUE_NAME\n"),
+        (
+            &["--connection-string", STRING][..],
+            1,
+            "sender: no queue: give --queue NAME or set SERVICEBUS_QUEUE_NAME; for a topic --topic NAME \
+             (SERVICEBUS_TOPIC_NAME)\n",
+        ),
+        (
+            &["--connection-string", STRING, "--queue", "q", "--topic", "t"],
+            1,
+            "sender: both queue \"q\" and topic \"t\" are given (by flags or SERVICEBUS_… variables); give one of them\n",
+        ),
         (
             &["--connection-string", "Endpoint=sb://h;SharedAccessKeyName=n;SharedAccessKey=s3cret", "--queue", "/"],
             1,
-            "sender: \"/\" is no queue name; it must have 1 to 260 characters, no control characters, and no `/` at its \
-             ends\n",
+            "sender: queue name \"/\" is not allowed: 1 to 260 characters, no control characters, no `/` at its ends\n",
         ),
         (
             &["--connection-string", STRING, "--queue", "q", "--first-id", "18446744073709551615"],

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Parser;
 use tokio_util::sync::CancellationToken;
-use workload::{Ledger, QueueFlags, Seconds};
+use workload::{Ledger, Seconds, SourceFlags};
 
 mod delivery;
 #[cfg(test)]
@@ -30,16 +30,16 @@ pub use simulated::Simulated;
 /// The program's name, as it stands in front of its error lines.
 pub const NAME: &str = "worker";
 
-/// Receives messages from a Service Bus queue and handles them until SIGTERM
+/// Receives messages from a Service Bus queue or subscription and handles them until SIGTERM
 ///
 /// Handling is simulated: it takes --wait-time per message. A message is completed after it was handled; one whose body is
 /// not {"foo":"bar","id":N} goes to the dead-letter queue.
 #[derive(Parser, Clone, Debug)]
 #[command(name = NAME, version)]
 pub struct Args {
-    /// Which queue.
+    /// Which queue or subscription.
     #[command(flatten)]
-    pub queue: QueueFlags,
+    pub source: SourceFlags,
     /// Simulated work per message, in seconds, such as 1 or 0.25
     #[arg(long, env = "WAIT_TIME", value_name = "SECONDS", allow_negative_numbers = true, default_value = "1")]
     pub wait_time: Seconds,
@@ -57,7 +57,7 @@ pub struct Args {
     /// by itself [default: work until SIGTERM]
     #[arg(long, env = "EXIT_WHEN_IDLE", value_name = "SECONDS", allow_negative_numbers = true)]
     pub exit_when_idle: Option<Seconds>,
-    /// Write the ready line to this file too, atomically, once the queue was reached
+    /// Write the ready line to this file too, atomically, once the queue or subscription was reached
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
     /// How it logs.
@@ -65,11 +65,12 @@ pub struct Args {
     pub log: runtime::LogArgs,
 }
 
-/// Works until `shutdown` is cancelled, or there is no more work if it was told to end then; drains: exit code 0. An error that no waiting mends (no such queue, refused
-/// credential) ends it too, after what is in hand is finished.
+/// Works until `shutdown` is cancelled, or there is no more work if it was told to end then; drains: exit code 0. An error that
+/// no waiting mends (no such queue, refused credential) ends it too, after what is in hand is finished.
 pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
-    let Args { queue: flags, wait_time, concurrency, ledger, drain_timeout, exit_when_idle, ready_file, log: _ } = args;
-    let queue = flags.queue()?;
+    let Args { source: flags, wait_time, concurrency, ledger, drain_timeout, exit_when_idle, ready_file, log: _ } =
+        args;
+    let source = flags.open()?;
     let ledger = ledger.as_deref().map(Ledger::open).transpose().context("prepare --ledger")?;
     let handler = Arc::new(Simulated::new(wait_time.0, ledger));
     let settings = Settings {
@@ -78,22 +79,22 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<Exit
         exit_when_idle: exit_when_idle.map(|patience| patience.0),
     };
     tracing::info!(
-        queue = queue.name,
-        namespace = queue.namespace,
-        client = %flags.client,
+        entity = source.name.path(),
+        namespace = source.namespace,
+        client = %flags.namespace.client,
         wait_time_seconds = wait_time.0.as_secs_f64(),
         concurrency,
         "working"
     );
     let announce = || runtime::announce(&runtime::Ready::default(), ready_file.as_deref());
-    let stopped = receive_and_settle(queue.client.clone(), handler, settings, shutdown, announce).await;
+    let stopped = receive_and_settle(source.client.clone(), handler, settings, shutdown, announce).await;
     let Figures { handled, abandoned, dead_lettered, lost_locks } = stopped.figures;
     tracing::info!(handled, abandoned, dead_lettered, lost_locks, "stopped");
     match stopped.cause {
         None => Ok(ExitCode::SUCCESS),
         Some(Failure::Announce(error)) => Err(error),
         Some(Failure::Client(error)) => {
-            let meaning = queue.explain(&error);
+            let meaning = source.explain(&error);
             Err(anyhow::Error::new(error).context(meaning))
         }
     }

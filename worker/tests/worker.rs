@@ -241,7 +241,23 @@ async fn bad_input_is_one_line() {
             1,
             "worker: failed to read --connection-string-file /nonexistent/file: No such file or directory (os error 2)\n",
         ),
-        (&["--connection-string", STRING], 1, "worker: no queue: give --queue NAME or set SERVICEBUS_QUEUE_NAME\n"),
+        (
+            &["--connection-string", STRING],
+            1,
+            "worker: no queue: give --queue NAME or set SERVICEBUS_QUEUE_NAME; for a subscription --topic NAME and \
+             --subscription NAME (SERVICEBUS_TOPIC_NAME, SERVICEBUS_SUBSCRIPTION_NAME)\n",
+        ),
+        (
+            &["--connection-string", STRING, "--queue", "q", "--topic", "t", "--subscription", "s"],
+            1,
+            "worker: both queue \"q\" and topic \"t\" are given (by flags or SERVICEBUS_… variables); give one of them\n",
+        ),
+        (
+            &["--connection-string", STRING, "--topic", "t"],
+            1,
+            "worker: topic \"t\" needs a subscription to receive from: give --subscription NAME or set \
+             SERVICEBUS_SUBSCRIPTION_NAME\n",
+        ),
         (
             &["--connection-string", STRING, "--queue", "q", "--ledger", "/nonexistent/ledger"],
             1,

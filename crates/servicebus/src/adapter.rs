@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{ConnectionString, QueueClient};
+use crate::{BadEntityName, ConnectionString, EntityName, ExtraRoots, QueueClient};
 
 /// An implementation of [`QueueClient`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -71,21 +71,16 @@ pub enum ConnectError {
     #[error("this build has no client {0}; build with `--features {0}`")]
     NotBuilt(Adapter),
     /// The connection string is for one entity, and the queue is another.
-    #[error("the connection string is limited to EntityPath={entity_path}, which does not reach queue {queue:?}")]
+    #[error("the connection string is limited to EntityPath={entity_path}, which does not reach {entity}")]
     OtherEntity {
         /// The entity in the string.
         entity_path: String,
-        /// The queue asked for.
-        queue: String,
+        /// The entity asked for.
+        entity: EntityName,
     },
-    /// Not the name of a queue.
-    #[error(
-        "{queue:?} is no queue name; it must have 1 to 260 characters, no control characters, and no `/` at its ends"
-    )]
-    BadQueueName {
-        /// The name asked for.
-        queue: String,
-    },
+    /// No entity can have this name.
+    #[error(transparent)]
+    InvalidName(#[from] BadEntityName),
     /// The adapter cannot use this connection string.
     #[error("client {adapter} cannot use this connection string: {why}")]
     Unsupported {
@@ -96,65 +91,70 @@ pub enum ConnectError {
     },
 }
 
-/// How our adapter behaves. The other one has deadlines of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How our adapter behaves. The other one has deadlines of its own, and trusts what the system trusts.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientOptions {
     /// How long a call may take. Receiving has the caller's own wait; this bounds the time until the wait can begin.
     pub call_timeout: Duration,
     /// How long connecting may take, from dialling until the credential is accepted.
     pub connect_timeout: Duration,
+    /// Certificate authorities trusted beside the system's.
+    pub extra_roots: ExtraRoots,
 }
 
 impl Default for ClientOptions {
     fn default() -> Self {
-        Self { call_timeout: Duration::from_secs(15), connect_timeout: Duration::from_secs(10) }
+        Self {
+            call_timeout: Duration::from_secs(15),
+            connect_timeout: Duration::from_secs(10),
+            extra_roots: ExtraRoots::default(),
+        }
     }
 }
 
-/// Makes the client of one queue (or of `QUEUE/$DeadLetterQueue`). Nothing is dialled yet: the first call connects, so
-/// whether the queue exists and the credential is good shows there.
+/// Makes the client of one entity: a queue (or `QUEUE/$DeadLetterQueue`), a subscription, or a topic, which is for sending
+/// alone. Nothing is dialled yet: the first call connects, so whether the entity exists and the credential is good shows
+/// there.
 pub fn connect(
     connection: &ConnectionString,
-    queue: &str,
+    entity: impl Into<EntityName>,
     adapter: Adapter,
 ) -> Result<Arc<dyn QueueClient>, ConnectError> {
-    connect_with(connection, queue, adapter, &ClientOptions::default())
+    connect_with(connection, entity, adapter, &ClientOptions::default())
 }
 
 /// As [`connect`], with deadlines of the caller's choice.
 pub fn connect_with(
     connection: &ConnectionString,
-    queue: &str,
+    entity: impl Into<EntityName>,
     adapter: Adapter,
     options: &ClientOptions,
 ) -> Result<Arc<dyn QueueClient>, ConnectError> {
-    check_queue_name(queue)?;
+    let entity = entity.into();
+    entity.check_address()?;
     if let Some(entity_path) = connection.entity_path()
-        && !reaches(entity_path, queue)
+        && !reaches(entity_path, &entity.path())
     {
-        return Err(ConnectError::OtherEntity { entity_path: entity_path.to_owned(), queue: queue.to_owned() });
+        return Err(ConnectError::OtherEntity { entity_path: entity_path.to_owned(), entity });
     }
     match adapter {
-        Adapter::Ours => Ok(crate::ours::connect(connection, queue, options)),
+        Adapter::Ours => Ok(crate::ours::connect(connection, entity, options)),
         #[cfg(feature = "azservicebus")]
-        Adapter::Azservicebus => crate::azservicebus::connect(connection, queue),
+        Adapter::Azservicebus if !options.extra_roots.is_empty() => Err(ConnectError::Unsupported {
+            adapter,
+            why: "it trusts what the system trusts; name the certificate authority in SSL_CERT_FILE".to_owned(),
+        }),
+        #[cfg(feature = "azservicebus")]
+        Adapter::Azservicebus => crate::azservicebus::connect(connection, &entity.path()),
         #[cfg(not(feature = "azservicebus"))]
         Adapter::Azservicebus => Err(ConnectError::NotBuilt(adapter)),
     }
 }
 
-fn check_queue_name(queue: &str) -> Result<(), ConnectError> {
-    let ends = queue.starts_with('/') || queue.ends_with('/');
-    if queue.is_empty() || queue.chars().count() > 260 || ends || queue.chars().any(char::is_control) {
-        return Err(ConnectError::BadQueueName { queue: queue.chars().take(300).collect() });
-    }
-    Ok(())
-}
-
-/// Whether `queue` is the entity of the string or below it (its dead-letter sub-queue).
-fn reaches(entity_path: &str, queue: &str) -> bool {
-    let (entity_path, queue) = (entity_path.to_lowercase(), queue.to_lowercase());
-    queue.strip_prefix(&entity_path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+/// Whether a path is the entity of the string or below it (its dead-letter sub-queue, a subscription).
+fn reaches(entity_path: &str, path: &str) -> bool {
+    let (entity_path, path) = (entity_path.to_lowercase(), path.to_lowercase());
+    path.strip_prefix(&entity_path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn an_entity_path_limits_the_queue() {
-        for queue in ["orders", "Orders", "orders/$DeadLetterQueue"] {
+        for queue in ["orders", "Orders", "orders/$DeadLetterQueue", "orders/Subscriptions/audit"] {
             assert!(connect(&string("EntityPath=orders"), queue, Adapter::Ours).is_ok(), "{queue}");
         }
         for queue in ["orders2", "other"] {
@@ -187,11 +187,19 @@ mod tests {
     }
 
     #[test]
-    fn queue_names_are_checked() {
-        for queue in ["", "/q", "q/", "q\n", &"q".repeat(261)] {
-            let error = connect(&string(""), queue, Adapter::Ours).err().expect("no name");
-            assert!(matches!(error, ConnectError::BadQueueName { .. }), "{error}");
+    fn names_are_checked() {
+        let long = "q".repeat(261);
+        for name in ["", "/q", "q/", "q\n", &long] {
+            for entity in [EntityName::queue(name), EntityName::topic(name), EntityName::subscription("t", name)] {
+                let error = connect(&string(""), entity, Adapter::Ours).err().expect("no name");
+                assert!(matches!(error, ConnectError::InvalidName(_)), "{error}");
+            }
         }
+        let error = connect(&string(""), EntityName::topic("/t"), Adapter::Ours).err().expect("no name");
+        assert_eq!(
+            error.to_string(),
+            "topic name \"/t\" is not allowed: 1 to 260 characters, no control characters, no `/` at its ends"
+        );
     }
 
     #[cfg(not(feature = "azservicebus"))]

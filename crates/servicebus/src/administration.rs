@@ -15,9 +15,9 @@ mod http;
 mod pages;
 
 use atom::Document;
-pub use description::{EntityCounts, EntityDescription, EntityStatus, NewQueue, NewSubscription, NewTopic};
+pub use description::{EntityCounts, EntityDescription, EntitySettings, EntityStatus};
 pub use error::AdministrationError;
-use http::{Exchange, Method, Scope};
+use http::{Change, Exchange, Request, Scope};
 pub use pages::EntityPages;
 
 use crate::{ConnectionString, Credential, EntityName, ExtraRoots, Namespace};
@@ -104,9 +104,21 @@ impl AdministrationClient {
     }
 
     /// Makes a queue. One of that name is [`AdministrationError::AlreadyExists`].
-    pub async fn create_queue(&self, name: &str, queue: &NewQueue) -> Result<EntityDescription, AdministrationError> {
-        let body = atom::queue(queue).map_err(|error| self.0.malformed(error.to_string()))?;
-        self.create(EntityName::queue(name), body).await
+    pub async fn create_queue(
+        &self,
+        name: &str,
+        settings: &EntitySettings,
+    ) -> Result<EntityDescription, AdministrationError> {
+        self.put(EntityName::queue(name), Change::Create, atom::queue(settings)).await
+    }
+
+    /// Changes a queue. A missing queue is [`AdministrationError::NotFound`].
+    pub async fn update_queue(
+        &self,
+        name: &str,
+        settings: &EntitySettings,
+    ) -> Result<EntityDescription, AdministrationError> {
+        self.put(EntityName::queue(name), Change::Update, atom::queue(settings)).await
     }
 
     /// Makes a subscription of an existing topic. One of that name is [`AdministrationError::AlreadyExists`].
@@ -114,16 +126,25 @@ impl AdministrationClient {
         &self,
         topic: &str,
         name: &str,
-        subscription: &NewSubscription,
+        settings: &EntitySettings,
     ) -> Result<EntityDescription, AdministrationError> {
-        let body = atom::subscription(subscription).map_err(|error| self.0.malformed(error.to_string()))?;
-        self.create(EntityName::subscription(topic, name), body).await
+        self.put(EntityName::subscription(topic, name), Change::Create, atom::subscription(settings)).await
+    }
+
+    /// Changes a subscription. A missing one is [`AdministrationError::NotFound`].
+    pub async fn update_subscription(
+        &self,
+        topic: &str,
+        name: &str,
+        settings: &EntitySettings,
+    ) -> Result<EntityDescription, AdministrationError> {
+        self.put(EntityName::subscription(topic, name), Change::Update, atom::subscription(settings)).await
     }
 
     /// Makes a topic, without subscriptions. One of that name is [`AdministrationError::AlreadyExists`].
-    pub async fn create_topic(&self, name: &str, topic: &NewTopic) -> Result<(), AdministrationError> {
-        let body = atom::topic(topic).map_err(|error| self.0.malformed(error.to_string()))?;
-        self.0.send(Method::PUT, &Scope::One(EntityName::topic(name)), Some(body)).await.map(drop)
+    pub async fn create_topic(&self, name: &str) -> Result<(), AdministrationError> {
+        let body = atom::topic().map_err(|error| self.0.malformed(error.to_string()))?;
+        self.0.send(Request::Put(Change::Create, body), &Scope::One(EntityName::topic(name))).await.map(drop)
     }
 
     /// Removes a queue and all it holds. A missing queue is [`AdministrationError::NotFound`].
@@ -143,22 +164,28 @@ impl AdministrationClient {
 
     async fn describe(&self, entity: EntityName) -> Result<EntityDescription, AdministrationError> {
         let scope = Scope::One(entity);
-        let body = self.0.send(Method::GET, &scope, None).await?;
+        let body = self.0.send(Request::Get, &scope).await?;
         match atom::read(&body).map_err(|why| self.0.malformed(why))? {
             Document::Entry(description) => Ok(description),
             Document::Feed { .. } => Err(self.0.not_found(&scope)),
         }
     }
 
-    async fn create(&self, entity: EntityName, body: Vec<u8>) -> Result<EntityDescription, AdministrationError> {
-        let body = self.0.send(Method::PUT, &Scope::One(entity), Some(body)).await?;
+    async fn put(
+        &self,
+        entity: EntityName,
+        change: Change,
+        body: std::io::Result<Vec<u8>>,
+    ) -> Result<EntityDescription, AdministrationError> {
+        let body = body.map_err(|error| self.0.malformed(error.to_string()))?;
+        let body = self.0.send(Request::Put(change, body), &Scope::One(entity)).await?;
         match atom::read(&body).map_err(|why| self.0.malformed(why))? {
             Document::Entry(description) => Ok(description),
-            Document::Feed { .. } => Err(self.0.malformed("the answer to a creation is a feed".to_owned())),
+            Document::Feed { .. } => Err(self.0.malformed("the answer to a change is a feed".to_owned())),
         }
     }
 
     async fn delete(&self, entity: EntityName) -> Result<(), AdministrationError> {
-        self.0.send(Method::DELETE, &Scope::One(entity), None).await.map(drop)
+        self.0.send(Request::Delete, &Scope::One(entity)).await.map(drop)
     }
 }

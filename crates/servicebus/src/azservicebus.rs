@@ -36,14 +36,14 @@ use inbox::Inbox;
 use receiving::Link;
 use sending::SendingLink;
 
-/// Makes the client of one queue. Nothing is dialled yet.
-pub(crate) fn connect(connection: &ConnectionString, queue: &str) -> Result<Arc<dyn QueueClient>, ConnectError> {
+/// Makes the client of the entity at a path. Nothing is dialled yet.
+pub(crate) fn connect(connection: &ConnectionString, path: &str) -> Result<Arc<dyn QueueClient>, ConnectError> {
     let engine = Engine::start().map_err(|error| ConnectError::Unsupported {
         adapter: Adapter::Azservicebus,
         why: format!("its thread cannot be started: {error}"),
     })?;
     let links = Links {
-        target: Arc::new(Target::new(connection, queue)),
+        target: Arc::new(Target::new(connection, path)),
         spawner: engine.spawner().clone(),
         inbox: Arc::default(),
         receiving: Mutex::default(),

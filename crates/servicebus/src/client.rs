@@ -128,7 +128,7 @@ impl ClientError {
     }
 }
 
-/// One queue of one namespace. Cheap to share; all calls may run at the same time and all have deadlines.
+/// One entity of one namespace: a queue, a subscription (which takes no messages), or a topic (which gives none). Cheap to share; all calls may run at the same time and all have deadlines.
 ///
 /// A broken connection fails the calls in flight with [`FailureKind::ConnectionLost`]; the next call connects again.
 #[async_trait]

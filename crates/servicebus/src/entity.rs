@@ -47,6 +47,21 @@ impl EntityName {
         }
     }
 
+    /// Checks the name as AMQP has it: sub-queues such as `orders/$DeadLetterQueue` are entities there.
+    pub(crate) fn check_address(&self) -> Result<(), BadEntityName> {
+        let is_address = |text: &str| {
+            let ends = text.starts_with('/') || text.ends_with('/');
+            !text.is_empty() && !ends && text.chars().count() <= 260 && !text.chars().any(char::is_control)
+        };
+        let (argument, value) = match self {
+            Self::Queue(path) if !is_address(path) => ("queue name", path),
+            Self::Topic(topic) | Self::Subscription { topic, .. } if !is_address(topic) => ("topic name", topic),
+            Self::Subscription { name, .. } if !is_address(name) => ("subscription name", name),
+            _ => return Ok(()),
+        };
+        Err(BadEntityName { argument, value: value.chars().take(300).collect(), allowed: ADDRESS })
+    }
+
     /// Checks what cannot be sent, or would name something else. Says which argument and what is allowed.
     pub(crate) fn check(&self) -> Result<(), BadEntityName> {
         let (argument, value, allowed) = match self {
@@ -78,6 +93,8 @@ const PATH: &str =
 /// The service allows 50 characters of letters, digits, `.`, `-`, `_`; this only keeps a name from being a path.
 const SUBSCRIPTION_NAME: &str = "1 to 260 characters, no control characters, no slash, not `.` or `..`, no `$` first";
 
+const ADDRESS: &str = "1 to 260 characters, no control characters, no `/` at its ends";
+
 fn is_path(path: &str) -> bool {
     has_allowed_text(path) && !path.split('/').any(|part| matches!(part, "" | "." | ".."))
 }
@@ -88,6 +105,29 @@ fn is_subscription_name(name: &str) -> bool {
 
 fn has_allowed_text(text: &str) -> bool {
     text.chars().count() <= 260 && !text.starts_with('$') && !text.chars().any(char::is_control)
+}
+
+/// From a path as the service has it: a subscription if it looks like one's, else a queue. That something is a topic, no path
+/// says.
+impl From<&str> for EntityName {
+    fn from(path: &str) -> Self {
+        match path.to_ascii_lowercase().find(&SUBSCRIPTIONS.to_ascii_lowercase()) {
+            Some(at) => Self::subscription(&path[..at], &path[at + SUBSCRIPTIONS.len()..]),
+            None => Self::queue(path),
+        }
+    }
+}
+
+impl From<&String> for EntityName {
+    fn from(path: &String) -> Self {
+        path.as_str().into()
+    }
+}
+
+impl From<&Self> for EntityName {
+    fn from(entity: &Self) -> Self {
+        entity.clone()
+    }
 }
 
 impl fmt::Display for EntityName {
@@ -103,6 +143,17 @@ impl fmt::Display for EntityName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_says_whether_it_is_a_subscription_s() {
+        assert_eq!(EntityName::from("area/orders"), EntityName::queue("area/orders"));
+        for path in ["area/events/Subscriptions/audit", "area/events/subscriptions/audit"] {
+            assert_eq!(EntityName::from(path), EntityName::subscription("area/events", "audit"));
+        }
+        let dead = EntityName::from("t/Subscriptions/s/$DeadLetterQueue");
+        assert_eq!(dead.path(), "t/Subscriptions/s/$DeadLetterQueue");
+        assert_eq!(dead.to_string(), "subscription \"s/$DeadLetterQueue\" of topic \"t\"");
+    }
 
     #[test]
     fn a_name_is_one_path_and_never_another() {

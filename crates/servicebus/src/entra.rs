@@ -146,8 +146,7 @@ impl AzureIssuer {
         Ok(match &self.identity {
             EntraIdentity::ManagedIdentity { client_id } => {
                 let user_assigned_id = client_id.clone().map(UserAssignedId::ClientId);
-                let options =
-                    ManagedIdentityCredentialOptions { user_assigned_id, client_options, ..Default::default() };
+                let options = ManagedIdentityCredentialOptions { user_assigned_id, client_options };
                 ManagedIdentityCredential::new(Some(options))?
             }
             EntraIdentity::ClientSecret { tenant_id, client_id, secret } => {

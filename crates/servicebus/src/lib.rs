@@ -24,7 +24,7 @@ mod tls;
 pub use adapter::{Adapter, ClientOptions, ConnectError, UnknownAdapter, connect, connect_with};
 pub use administration::{
     AdministrationClient, AdministrationError, AdministrationOptions, EntityCounts, EntityDescription, EntityPages,
-    EntityStatus, NewQueue, NewSubscription, NewTopic,
+    EntitySettings, EntityStatus,
 };
 pub use backoff::Backoff;
 pub use batch::Batch;

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument as _;
 
 use crate::{
-    ClientError, ClientOptions, ConnectionString, LockToken, OutgoingMessage, PeekedMessage, QueueClient,
+    ClientError, ClientOptions, ConnectionString, EntityName, LockToken, OutgoingMessage, PeekedMessage, QueueClient,
     ReceivedMessage, Settlement, sas,
 };
 
@@ -46,12 +46,16 @@ struct Settings {
     token_lifetime: Duration,
 }
 
-/// Makes the client of one queue. Nothing is dialled yet.
-pub(crate) fn connect(connection: &ConnectionString, queue: &str, options: &ClientOptions) -> Arc<dyn QueueClient> {
+/// Makes the client of one entity. Nothing is dialled yet.
+pub(crate) fn connect(
+    connection: &ConnectionString,
+    entity: EntityName,
+    options: &ClientOptions,
+) -> Arc<dyn QueueClient> {
     let settings = Arc::new(Settings {
         connection: connection.clone(),
-        dialler: Dialler::new(connection),
-        peer: Peer { queue: queue.to_owned(), host: connection.host().to_owned(), port: connection.amqp_port() },
+        dialler: Dialler::new(connection, &options.extra_roots),
+        peer: Peer::new(entity, connection.host(), connection.amqp_port()),
         call_timeout: options.call_timeout,
         connect_timeout: options.connect_timeout,
         token_lifetime: sas::TOKEN_LIFETIME,
@@ -74,7 +78,7 @@ impl OurClient {
     fn tell(&self, command: Command) {
         let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(owner) = owner {
-            let span = tracing::info_span!("servicebus", queue = self.settings.peer.queue);
+            let span = tracing::info_span!("servicebus", entity = self.settings.peer.path);
             tokio::spawn(owner.run().instrument(span));
         }
         // A command that nobody takes drops its reply, which its caller reads as "closed".

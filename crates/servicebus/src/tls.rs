@@ -36,6 +36,11 @@ impl ExtraRoots {
         }
         Ok(Self(certificates.into()))
     }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 impl fmt::Debug for ExtraRoots {

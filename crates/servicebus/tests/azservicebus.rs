@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use broker::{Broker, Options, QueueOptions};
 use bytes::Bytes;
 use servicebus::{
-    Adapter, AdministrationClient, ConnectionString, FailureKind, NewQueue, OutgoingMessage, QueueClient,
+    Adapter, AdministrationClient, ConnectionString, EntitySettings, FailureKind, OutgoingMessage, QueueClient,
     ReceivedMessage, Settlement, connect,
 };
 
@@ -78,7 +78,7 @@ async fn d4_a_link_that_the_broker_closed_is_replaced() {
     let first = receive_one(client.as_ref()).await;
     within("complete", client.settle(first.lock_token, Settlement::Complete)).await.expect("completed");
     within("delete the queue", administration.delete_queue(QUEUE)).await.expect("deleted");
-    within("make it again", administration.create_queue(QUEUE, &NewQueue::default())).await.expect("made");
+    within("make it again", administration.create_queue(QUEUE, &EntitySettings::default())).await.expect("made");
     within("send again", async {
         while let Err(error) = client.send(&[message(1)]).await {
             assert!(error.is_transient() || error.kind == FailureKind::NotFound, "{error:?}");

@@ -56,7 +56,7 @@ async fn a_missing_queue_is_not_found_until_it_is_there() {
     assert_refused(scaler.is_active(&trigger).await, Code::NotFound, &["refunds"]);
     let connection = servicebus::ConnectionString::parse(broker.connection_string()).expect("the broker's own");
     let administration = servicebus::AdministrationClient::new(&connection).expect("a client");
-    administration.create_queue("refunds", &servicebus::NewQueue::default()).await.expect("the queue is made");
+    administration.create_queue("refunds", &servicebus::EntitySettings::default()).await.expect("the queue is made");
     let value = eventually("the new queue to be seen", || scaler.metric(&trigger).map(Result::ok)).await;
     assert_eq!(value.metric_value, 0);
     administration.delete_queue("refunds").await.expect("the queue is removed");

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use externalscaler::IsActiveResponse;
-use servicebus::{AdministrationClient, ConnectionString, NewQueue};
+use servicebus::{AdministrationClient, ConnectionString, EntitySettings};
 use tonic::Code;
 
 use crate::support::{Scaler, broker_with, eventually, next, quick, send, trigger, within};
@@ -85,7 +85,7 @@ async fn what_is_unknown_is_not_told_and_the_stream_stays() {
     eventually("two reads", || std::future::ready((scaler.reads() >= 2).then_some(()))).await;
     let connection = ConnectionString::parse(broker.connection_string()).expect("the broker's own");
     let administration = AdministrationClient::new(&connection).expect("a client");
-    administration.create_queue("later", &NewQueue::default()).await.expect("the queue is made");
+    administration.create_queue("later", &EntitySettings::default()).await.expect("the queue is made");
     assert!(!next(&mut stream).await, "the first message is about the queue that is there now");
 }
 

@@ -7,7 +7,7 @@ use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event};
 use serde::Deserialize;
 
-use super::description::{EntityCounts, EntityDescription, EntityStatus, NewQueue, NewSubscription, NewTopic};
+use super::description::{EntityCounts, EntityDescription, EntitySettings};
 use super::duration;
 
 const ATOM: &str = "http://www.w3.org/2005/Atom";
@@ -140,13 +140,7 @@ impl Entry {
                 transfer: counts.transfer_message_count,
                 transfer_dead_letter: counts.transfer_dead_letter_message_count,
             },
-            status: match entity.status.as_str() {
-                "Active" => EntityStatus::Active,
-                "Disabled" => EntityStatus::Disabled,
-                "SendDisabled" => EntityStatus::SendDisabled,
-                "ReceiveDisabled" => EntityStatus::ReceiveDisabled,
-                _ => EntityStatus::Other(entity.status),
-            },
+            status: entity.status.into(),
             lock_duration,
             max_delivery_count: entity.max_delivery_count,
             requires_session: entity.requires_session,
@@ -154,48 +148,40 @@ impl Entry {
     }
 }
 
-/// The body of the PUT that makes a queue. The elements stand in the service's order, which it insists on.
-pub(super) fn queue(queue: &NewQueue) -> std::io::Result<Vec<u8>> {
-    let NewQueue {
-        lock_duration,
-        max_delivery_count,
-        requires_session,
-        default_message_time_to_live,
-        dead_lettering_on_message_expiration,
-    } = *queue;
-    let elements = [
-        ("LockDuration", lock_duration.map(duration::format)),
-        ("RequiresSession", requires_session.map(|value| value.to_string())),
-        ("DefaultMessageTimeToLive", default_message_time_to_live.map(duration::format)),
-        ("DeadLetteringOnMessageExpiration", dead_lettering_on_message_expiration.map(|value| value.to_string())),
-        ("MaxDeliveryCount", max_delivery_count.map(|value| value.to_string())),
-    ];
-    entry("QueueDescription", &elements)
+/// The body of the PUT that makes or changes a queue.
+pub(super) fn queue(settings: &EntitySettings) -> std::io::Result<Vec<u8>> {
+    entry("QueueDescription", &elements(settings))
 }
 
 /// The body of the PUT that makes a topic.
-pub(super) fn topic(topic: &NewTopic) -> std::io::Result<Vec<u8>> {
-    let NewTopic { default_message_time_to_live } = *topic;
-    entry("TopicDescription", &[("DefaultMessageTimeToLive", default_message_time_to_live.map(duration::format))])
+pub(super) fn topic() -> std::io::Result<Vec<u8>> {
+    entry("TopicDescription", &[])
 }
 
-/// The body of the PUT that makes a subscription. Without a rule in it the service adds the one that lets all through.
-pub(super) fn subscription(subscription: &NewSubscription) -> std::io::Result<Vec<u8>> {
-    let NewSubscription {
+/// The body of the PUT that makes or changes a subscription. Without a rule in it the service adds the one that lets all
+/// through.
+pub(super) fn subscription(settings: &EntitySettings) -> std::io::Result<Vec<u8>> {
+    entry("SubscriptionDescription", &elements(settings))
+}
+
+/// In the service's order, which it insists on; of these it is the same for queues and subscriptions.
+fn elements(settings: &EntitySettings) -> [(&'static str, Option<String>); 6] {
+    let EntitySettings {
         lock_duration,
         max_delivery_count,
         requires_session,
         default_message_time_to_live,
         dead_lettering_on_message_expiration,
-    } = *subscription;
-    let elements = [
+        status,
+    } = settings;
+    [
         ("LockDuration", lock_duration.map(duration::format)),
         ("RequiresSession", requires_session.map(|value| value.to_string())),
         ("DefaultMessageTimeToLive", default_message_time_to_live.map(duration::format)),
         ("DeadLetteringOnMessageExpiration", dead_lettering_on_message_expiration.map(|value| value.to_string())),
         ("MaxDeliveryCount", max_delivery_count.map(|value| value.to_string())),
-    ];
-    entry("SubscriptionDescription", &elements)
+        ("Status", status.as_ref().map(|status| status.as_str().to_owned())),
+    ]
 }
 
 fn entry(description: &str, elements: &[(&str, Option<String>)]) -> std::io::Result<Vec<u8>> {

@@ -1,4 +1,4 @@
-//! What the administration API tells about an entity, and what can be asked for when making one. Data only.
+//! What the administration API tells about an entity, and what one can be told to be like. Data only.
 
 use std::time::Duration;
 
@@ -51,39 +51,45 @@ pub enum EntityStatus {
     Other(String),
 }
 
-/// What a new queue is to be like; `None` leaves it to the service's default.
+impl EntityStatus {
+    /// The service's word for it.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Active => "Active",
+            Self::Disabled => "Disabled",
+            Self::SendDisabled => "SendDisabled",
+            Self::ReceiveDisabled => "ReceiveDisabled",
+            Self::Other(word) => word,
+        }
+    }
+}
+
+impl From<String> for EntityStatus {
+    fn from(word: String) -> Self {
+        match word.as_str() {
+            "Active" => Self::Active,
+            "Disabled" => Self::Disabled,
+            "SendDisabled" => Self::SendDisabled,
+            "ReceiveDisabled" => Self::ReceiveDisabled,
+            _ => Self::Other(word),
+        }
+    }
+}
+
+/// What a queue or subscription is to be like; `None` leaves it to the service: its default at creation, as it is (or again
+/// its default) at a change. A new subscription takes every message of its topic.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct NewQueue {
+pub struct EntitySettings {
     /// How long a lock lives; the service allows 5 s to 5 min.
     pub lock_duration: Option<Duration>,
     /// After how many failed deliveries a message is dead-lettered, ≥ 1.
     pub max_delivery_count: Option<u32>,
-    /// Whether messages are received by session only.
+    /// Whether messages are received by session only; not to be changed later.
     pub requires_session: Option<bool>,
     /// How long a message lives unless it says otherwise.
     pub default_message_time_to_live: Option<Duration>,
     /// Whether expired messages go to the dead-letter sub-queue instead of vanishing.
     pub dead_lettering_on_message_expiration: Option<bool>,
-}
-
-/// What a new subscription is to be like; `None` leaves it to the service's default. It takes every message of its topic.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct NewSubscription {
-    /// How long a lock lives; the service allows 5 s to 5 min.
-    pub lock_duration: Option<Duration>,
-    /// After how many failed deliveries a message is dead-lettered, ≥ 1.
-    pub max_delivery_count: Option<u32>,
-    /// Whether messages are received by session only.
-    pub requires_session: Option<bool>,
-    /// How long a message lives unless it says otherwise.
-    pub default_message_time_to_live: Option<Duration>,
-    /// Whether expired messages go to the dead-letter sub-queue instead of vanishing.
-    pub dead_lettering_on_message_expiration: Option<bool>,
-}
-
-/// What a new topic is to be like; `None` leaves it to the service's default.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct NewTopic {
-    /// How long a message lives unless it says otherwise.
-    pub default_message_time_to_live: Option<Duration>,
+    /// Whether it takes and gives messages.
+    pub status: Option<EntityStatus>,
 }

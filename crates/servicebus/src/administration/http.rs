@@ -3,8 +3,7 @@
 use std::error::Error;
 use std::time::{Duration, Instant, SystemTime};
 
-pub(super) use reqwest::Method;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, IF_MATCH, LOCATION, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url, redirect};
 use secrecy::ExposeSecret as _;
 use time::OffsetDateTime;
@@ -20,7 +19,25 @@ const API_VERSION: &str = "2021-05";
 /// A `Retry-After` beyond this is taken for this: a broken clock must not stop a caller for days.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
 
-/// What is asked for.
+/// What is to be done.
+pub(super) enum Request {
+    /// Read.
+    Get,
+    /// Make or change an entity, by this document.
+    Put(Change, Vec<u8>),
+    /// Remove.
+    Delete,
+}
+
+/// What a document is for.
+pub(super) enum Change {
+    /// A new entity.
+    Create,
+    /// One that is there.
+    Update,
+}
+
+/// To what it is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
     /// One entity.
@@ -72,13 +89,8 @@ impl Exchange {
     }
 
     /// Sends one request and gives the body of the answer.
-    pub(super) async fn send(
-        &self,
-        method: Method,
-        scope: &Scope,
-        body: Option<Vec<u8>>,
-    ) -> Result<String, AdministrationError> {
-        self.request(method, scope, self.url(scope)?, body).await
+    pub(super) async fn send(&self, request: Request, scope: &Scope) -> Result<String, AdministrationError> {
+        self.exchange(request, scope, self.url(scope)?).await
     }
 
     /// Asks for one page of a listing.
@@ -90,7 +102,7 @@ impl Exchange {
     ) -> Result<String, AdministrationError> {
         let mut url = self.url(scope)?;
         url.query_pairs_mut().append_pair("$skip", &skip.to_string()).append_pair("$top", &top.to_string());
-        self.request(Method::GET, scope, url, None).await
+        self.exchange(Request::Get, scope, url).await
     }
 
     fn url(&self, scope: &Scope) -> Result<Url, AdministrationError> {
@@ -110,21 +122,23 @@ impl Exchange {
         Ok(url)
     }
 
-    async fn request(
-        &self,
-        method: Method,
-        scope: &Scope,
-        url: Url,
-        body: Option<Vec<u8>>,
-    ) -> Result<String, AdministrationError> {
+    async fn exchange(&self, request: Request, scope: &Scope, url: Url) -> Result<String, AdministrationError> {
         let started = Instant::now();
         let authorization = self.authorization(&url).await?;
         // Waiting for a token is a part of the request.
         let left = self.options.timeout.saturating_sub(started.elapsed());
-        let mut request = self.http.request(method, url).header(AUTHORIZATION, authorization).timeout(left);
-        if let Some(body) = body {
-            request = request.header(CONTENT_TYPE, "application/atom+xml;type=entry;charset=utf-8").body(body);
-        }
+        let request = match request {
+            Request::Get => self.http.get(url),
+            Request::Delete => self.http.delete(url),
+            Request::Put(change, body) => {
+                let put = self.http.put(url).header(CONTENT_TYPE, "application/atom+xml;type=entry;charset=utf-8");
+                match change {
+                    Change::Create => put.body(body),
+                    Change::Update => put.header(IF_MATCH, "*").body(body),
+                }
+            }
+        };
+        let request = request.header(AUTHORIZATION, authorization).timeout(left);
         let mut response = request.send().await.map_err(|error| self.no_answer(error))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = Vec::new();

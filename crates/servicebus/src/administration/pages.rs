@@ -13,12 +13,14 @@ pub struct EntityPages {
     exchange: Arc<Exchange>,
     scope: Scope,
     skip: usize,
+    /// Whether a page has said that there is another: then one that does not is the last.
+    says_next: bool,
     finished: bool,
 }
 
 impl EntityPages {
     pub(super) fn new(exchange: Arc<Exchange>, scope: Scope) -> Self {
-        Self { exchange, scope, skip: 0, finished: false }
+        Self { exchange, scope, skip: 0, says_next: false, finished: false }
     }
 
     /// Goes on after so many entities, as if they had been read: for a caller that keeps its place itself.
@@ -48,8 +50,10 @@ impl EntityPages {
             return Err(self.exchange.not_found(&self.scope));
         }
         self.skip += entities.len();
-        // A short page without a next one is the last: asking once more would cost ten credits to learn nothing.
-        self.finished = entities.is_empty() || (entities.len() < page_size && !has_next);
+        self.says_next |= has_next;
+        // Asking once more after the last page would cost ten credits to learn nothing. A full page without a link to the next
+        // is not surely the last if the service has set no link so far: KEDA's own client does without them.
+        self.finished = entities.is_empty() || (!has_next && (self.says_next || entities.len() < page_size));
         Ok((!entities.is_empty()).then_some(entities))
     }
 }

@@ -28,7 +28,8 @@ pub(super) struct Target {
     authority: String,
     plain: bool,
     credential: Credential,
-    queue: String,
+    /// Of the entity. The library makes nothing else of a subscription than its path, either.
+    path: String,
 }
 
 enum Credential {
@@ -37,7 +38,7 @@ enum Credential {
 }
 
 impl Target {
-    pub(super) fn new(connection: &ConnectionString, queue: &str) -> Self {
+    pub(super) fn new(connection: &ConnectionString, path: &str) -> Self {
         let host = connection.host();
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         let credential = match (connection.key_name(), connection.key(), connection.signature()) {
@@ -48,7 +49,7 @@ impl Target {
             authority: format!("{host}:{}", connection.amqp_port()),
             plain: connection.is_development_emulator(),
             credential,
-            queue: queue.to_owned(),
+            path: path.to_owned(),
         }
     }
 
@@ -79,12 +80,12 @@ impl Target {
     async fn attach_receiver(&self, client: &mut Client) -> Result<ServiceBusReceiver, Fault> {
         // No prefetch: with it, credit returns only on settlement, and messages whose locks ran out would starve the link.
         let options = ServiceBusReceiverOptions::default();
-        let receiver = Box::pin(client.create_receiver_for_queue(self.queue.as_str(), options)).await;
+        let receiver = Box::pin(client.create_receiver_for_queue(self.path.as_str(), options)).await;
         receiver.map_err(|error| Fault::of("attach a receiver", &error))
     }
 
     async fn attach_sender(&self, client: &mut Client) -> Result<ServiceBusSender, Fault> {
-        let sender = Box::pin(client.create_sender(self.queue.as_str(), ServiceBusSenderOptions::default())).await;
+        let sender = Box::pin(client.create_sender(self.path.as_str(), ServiceBusSenderOptions::default())).await;
         sender.map_err(|error| Fault::of("attach a sender", &error))
     }
 

@@ -1,7 +1,7 @@
 //! Being let in: putting the token on the `$cbs` node, early again before it ends.
 //!
 //! The node and its messages are those of "AMQP Claims-Based Security"; Service Bus adds the token type. The token is
-//! put for the queue itself, which covers its `$management` node.
+//! put for the entity itself, which covers its `$management` node.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -70,7 +70,7 @@ impl Claims {
         if !ready || self.due.is_none_or(|due| due > now) {
             return;
         }
-        let audience = settings.connection.audience(&settings.peer.queue);
+        let audience = settings.connection.audience(&settings.peer.path);
         let token = settings.connection.credential().token(&audience, wall, settings.token_lifetime);
         self.next_id += 1;
         let mut properties = Map::from([

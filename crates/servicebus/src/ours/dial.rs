@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::failure::Failure;
-use crate::{ConnectionString, FailureKind, tls};
+use crate::{ConnectionString, ExtraRoots, FailureKind, tls};
 
 /// What AMQP is spoken over.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -21,15 +21,17 @@ pub(super) struct Dialler {
     host: String,
     port: u16,
     use_tls: bool,
+    extra_roots: ExtraRoots,
     tls: OnceLock<Arc<ClientConfig>>,
 }
 
 impl Dialler {
-    pub(super) fn new(connection: &ConnectionString) -> Self {
+    pub(super) fn new(connection: &ConnectionString, extra_roots: &ExtraRoots) -> Self {
         Self {
             host: connection.host().to_owned(),
             port: connection.amqp_port(),
             use_tls: !connection.is_development_emulator(),
+            extra_roots: extra_roots.clone(),
             tls: OnceLock::new(),
         }
     }
@@ -66,7 +68,7 @@ impl Dialler {
         if let Some(config) = self.tls.get() {
             return Ok(config.clone());
         }
-        let config = tls::trusting(&tls::ExtraRoots::default())
+        let config = tls::trusting(&self.extra_roots)
             .map_err(|error| Failure::new(FailureKind::Refused, "cannot set up TLS on this machine").because(error))?;
         Ok(self.tls.get_or_init(|| Arc::new(config)).clone())
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use amqp::AmqpError;
 
-use crate::{ClientError, FailureKind};
+use crate::{ClientError, EntityName, FailureKind};
 
 /// A [`ClientError`] that can be given to several calls.
 #[derive(Clone, Debug)]
@@ -21,14 +21,22 @@ pub(super) struct Failure {
 /// What names the peer in texts.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
-    pub(super) queue: String,
+    entity: EntityName,
+    /// The entity's address in the namespace.
+    pub(super) path: String,
     pub(super) host: String,
-    pub(super) port: u16,
+    port: u16,
+}
+
+impl Peer {
+    pub(super) fn new(entity: EntityName, host: &str, port: u16) -> Self {
+        Self { path: entity.path(), entity, host: host.to_owned(), port }
+    }
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "queue {:?} on {}:{}", self.queue, self.host, self.port)
+        write!(f, "{} on {}:{}", self.entity, self.host, self.port)
     }
 }
 
@@ -145,7 +153,7 @@ mod tests {
 
     #[test]
     fn one_failure_serves_many_calls_and_keeps_its_source() {
-        let peer = Peer { queue: "orders".to_owned(), host: "h".to_owned(), port: 5671 };
+        let peer = Peer::new("orders".into(), "h", 5671);
         let failure = Failure::from_amqp(AmqpError::new("amqp:not-found", "no such entity"), &peer, "attaching");
         for error in [ClientError::from(failure.clone()), ClientError::from(failure)] {
             assert_eq!(error.kind, FailureKind::NotFound);

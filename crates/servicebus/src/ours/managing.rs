@@ -1,4 +1,4 @@
-//! Requests to the queue's `$management` node: renewing locks, peeking, and settling by lock token alone.
+//! Requests to the entity's `$management` node: renewing locks, peeking, and settling by lock token alone.
 //!
 //! Two links, one for requests and one for answers, matched by correlation id. The operations are those of Microsoft's
 //! "AMQP 1.0 in Azure Service Bus: request-response-based operations".
@@ -63,7 +63,7 @@ impl Managing {
             return;
         }
         let Context { session, now, .. } = *context;
-        let node = || format!("{}/$management", context.settings.peer.queue);
+        let node = || format!("{}/$management", context.settings.peer.path);
         let reply_to = self.reply_to.clone();
         self.request.ensure(context.engine, session, now, || {
             Attach::sender(format!("{reply_to}-request"), reply_to.clone(), node())

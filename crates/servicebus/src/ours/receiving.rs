@@ -86,7 +86,7 @@ impl Receiving {
         if context.inbox.has_waiters() {
             self.slot.ensure(context.engine, context.session, now, || {
                 let name = format!("receive-{}", Uuid::new_v4());
-                let mut attach = Attach::receiver(name.clone(), peer.queue.clone(), name);
+                let mut attach = Attach::receiver(name.clone(), peer.path.clone(), name);
                 // Peek-lock: unsettled deliveries, and the peer's word on each settlement.
                 attach.snd_settle_mode = Some(0);
                 attach.rcv_settle_mode = Some(1);

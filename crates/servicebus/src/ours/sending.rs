@@ -80,7 +80,7 @@ impl Sending {
         let peer = context.peer();
         self.slot.ensure(context.engine, context.session, context.now, || {
             let name = format!("send-{}", Uuid::new_v4());
-            let mut attach = Attach::sender(name.clone(), name, peer.queue.clone());
+            let mut attach = Attach::sender(name.clone(), name, peer.path.clone());
             attach.snd_settle_mode = Some(0);
             attach.rcv_settle_mode = Some(0);
             attach

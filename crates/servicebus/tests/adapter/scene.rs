@@ -57,7 +57,7 @@ impl Scene {
     /// A client through the proxy whose calls have two seconds.
     pub(crate) fn impatient_client(&self, queue: &str) -> Arc<dyn QueueClient> {
         let timeout = Duration::from_secs(2);
-        let options = ClientOptions { call_timeout: timeout, connect_timeout: timeout };
+        let options = ClientOptions { call_timeout: timeout, connect_timeout: timeout, ..ClientOptions::default() };
         connect_with(&parse(&self.through_proxy()), queue, self.adapter, &options).expect("a client")
     }
 

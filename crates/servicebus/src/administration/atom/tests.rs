@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::super::description::EntityStatus;
 use super::*;
 
 /// An entry with every element of a real one, prefixes included.
@@ -91,18 +92,20 @@ fn what_is_not_such_a_document_is_an_error_in_words() {
 
 #[test]
 fn a_new_queue_says_only_what_was_asked_for() {
-    let new = NewQueue {
+    let new = EntitySettings {
         lock_duration: Some(Duration::from_secs(5)),
         max_delivery_count: Some(3),
         requires_session: None,
         default_message_time_to_live: Some(Duration::from_hours(24 * 14)),
         dead_lettering_on_message_expiration: Some(true),
+        status: Some(EntityStatus::ReceiveDisabled),
     };
     let text = String::from_utf8(queue(&new).expect("written to memory")).expect("UTF-8");
     assert!(
         text.contains(
             "<LockDuration>PT5S</LockDuration><DefaultMessageTimeToLive>P14D</DefaultMessageTimeToLive>\
-             <DeadLetteringOnMessageExpiration>true</DeadLetteringOnMessageExpiration><MaxDeliveryCount>3</MaxDeliveryCount>"
+             <DeadLetteringOnMessageExpiration>true</DeadLetteringOnMessageExpiration><MaxDeliveryCount>3</MaxDeliveryCount>\
+             <Status>ReceiveDisabled</Status>"
         ),
         "{text}"
     );

@@ -8,6 +8,8 @@ use secrecy::ExposeSecret as _;
 use super::*;
 
 const HOUR: Duration = Duration::from_hours(1);
+/// As long as a token of an hour is not renewed.
+const YOUTH: Duration = HOUR.saturating_sub(RENEW_BEFORE_END);
 
 /// Gives what stands in its script, then tokens of an hour, numbered; each after a second.
 #[derive(Default)]
@@ -71,7 +73,7 @@ async fn many_who_ask_at_once_share_one_request() {
 async fn a_token_is_renewed_early_while_nobody_waits() {
     let (giver, tokens) = Giver::tokens([]);
     assert_eq!(text(&tokens).await, "token-1");
-    tokio::time::sleep(HOUR - RENEW_BEFORE_END - Duration::from_secs(1)).await;
+    tokio::time::sleep(YOUTH.saturating_sub(Duration::from_secs(1))).await;
     assert_eq!((text(&tokens).await.as_str(), giver.asked()), ("token-1", 1), "young");
     tokio::time::sleep(Duration::from_secs(2)).await;
     let before = Instant::now();
@@ -87,7 +89,7 @@ async fn a_token_is_renewed_early_while_nobody_waits() {
 async fn a_renewal_that_fails_leaves_the_old_token_good_until_its_end() {
     let (giver, tokens) = Giver::tokens([Ok(HOUR), Err(refused(500)), Err(refused(503))]);
     assert_eq!(text(&tokens).await, "token-1");
-    tokio::time::sleep(HOUR - RENEW_BEFORE_END).await;
+    tokio::time::sleep(YOUTH).await;
     assert_eq!(text(&tokens).await, "token-1");
     tokio::time::sleep(Duration::from_millis(1001)).await;
     assert_eq!((text(&tokens).await.as_str(), giver.asked()), ("token-1", 2), "in the pause after the failure");

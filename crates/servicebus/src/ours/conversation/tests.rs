@@ -15,8 +15,8 @@ fn settings() -> Settings {
     let text = "Endpoint=sb://h;SharedAccessKeyName=n;SharedAccessKey=k";
     let connection = ConnectionString::parse(text).expect("a connection string");
     Settings {
-        dialler: Dialler::new(&connection),
-        peer: Peer { queue: "orders".to_owned(), host: "h".to_owned(), port: 5671 },
+        dialler: Dialler::new(&connection, &crate::ExtraRoots::default()),
+        peer: Peer::new("orders".into(), "h", 5671),
         connection,
         call_timeout: Duration::from_secs(15),
         connect_timeout: Duration::from_secs(10),

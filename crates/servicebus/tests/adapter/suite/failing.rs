@@ -136,7 +136,7 @@ pub(crate) async fn a_link_that_the_broker_closed_is_made_again(adapter: Adapter
     waiting.await.expect("no panic").expect_err("the queue has gone, and with it the link");
     let error = client.send(&[message(1)]).await.expect_err("no queue");
     assert_eq!(error.kind, FailureKind::NotFound, "{error:?}");
-    administration.create_queue(ORDERS, &servicebus::NewQueue::default()).await.expect("created");
+    administration.create_queue(ORDERS, &servicebus::EntitySettings::default()).await.expect("created");
     send(&*client, 2..3).await;
     assert_eq!(receive_one(&*client).await.message_id.as_deref(), Some("m-2"));
 }
