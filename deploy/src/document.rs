@@ -37,9 +37,9 @@ impl Document {
         self.value.pointer(pointer).and_then(Value::as_str)
     }
 
-    /// The pod that a Deployment or Job makes.
+    /// The pod that a Deployment, a Job or a ScaledJob makes.
     pub fn pod(&self) -> Option<&Value> {
-        self.value.pointer("/spec/template/spec")
+        self.value.pointer("/spec/template/spec").or_else(|| self.value.pointer("/spec/jobTargetRef/template/spec"))
     }
 
     /// The containers of that pod; none for other kinds.

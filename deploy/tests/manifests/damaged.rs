@@ -100,7 +100,7 @@ fn every_damage_is_noticed() {
         // The scaler's own reading.
         (SCALED_OBJECT, metadata("messageCount"), Set(json!("0")), "messageCount"),
         (SCALED_OBJECT, metadata("queueName"), Remove, "queueName"),
-        (SCALED_OBJECT, metadata("queueNam"), Set(json!("orders")), "the scaler ignores the metadata [\"queueNam\"]"),
+        (SCALED_OBJECT, metadata("queueNam"), Set(json!("orders")), "queueName was probably meant"),
         (SCALED_OBJECT, metadata("activationMessageCount"), Set(json!("1")), "activationMessageCount must be 0"),
         (SCALED_OBJECT, metadata("connectionFromEnv"), Set(json!("CONNECTION")), "connectionFromEnv"),
         (SCALED_OBJECT, metadata("queueName"), Set(json!("other")), "which its target does not receive from"),

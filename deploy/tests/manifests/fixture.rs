@@ -7,7 +7,7 @@ use deploy::{Document, Manifests, read_file};
 use serde_json::Value;
 
 /// The overlays that users apply.
-pub(crate) const OVERLAYS: [&str; 2] = ["azure", "local"];
+pub(crate) const OVERLAYS: [&str; 3] = ["azure", "local", "local-mtls"];
 
 /// One overlay, the sender beside it, and one `ScaledObject` in force.
 pub(crate) struct Scenario {
@@ -21,6 +21,23 @@ impl Scenario {
         manifests.documents.extend(read_file(scaled_object).expect("a readable ScaledObject"));
         Self { manifests }
     }
+}
+
+/// The overlay `local` with one example in place of its worker and `ScaledObject`.
+pub(crate) fn example(file: &Path) -> Manifests {
+    let mut manifests = overlay("local");
+    let replaced = |document: &Document| document.kind() == "ScaledObject" || document.name() == "sb-queue-receiver";
+    manifests.documents.retain(|document| !replaced(document));
+    manifests.documents.extend(read_file(file).expect("a readable example"));
+    manifests
+}
+
+/// Every example that we offer.
+pub(crate) fn example_files() -> Vec<PathBuf> {
+    let mut files = files_below(&root().join("examples"));
+    files.retain(|file| is_yaml(file));
+    assert!(files.len() >= 4, "fallback, scaled-job, subscription and two-triggers at least, found {files:?}");
+    files
 }
 
 /// One overlay and the sender, as a user applies them.

@@ -17,7 +17,7 @@ fn against(dockerfile: &str, manifests: &Manifests) -> Vec<String> {
     };
     let mut problems = Vec::new();
     for document in manifests.documents.iter().filter(|document| document.pod().is_some()) {
-        let user = document.value.pointer("/spec/template/spec/securityContext").map(|context| {
+        let user = document.pod().and_then(|pod| pod.get("securityContext")).map(|context| {
             format!(
                 "{}:{}",
                 context.get("runAsUser").unwrap_or(&Value::Null),

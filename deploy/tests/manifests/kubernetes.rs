@@ -2,7 +2,7 @@
 
 use deploy::Manifests;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,8 +17,9 @@ pub(crate) fn problems(manifests: &Manifests) -> Vec<String> {
             "Service" => through::<Service>(&document.value),
             "Deployment" => through::<Deployment>(&document.value),
             "Job" => through::<Job>(&document.value),
-            // KEDA's, see scaled_objects.rs.
-            "ScaledObject" => Vec::new(),
+            "ScaledJob" => through::<JobSpec>(document.value.pointer("/spec/jobTargetRef").unwrap_or(&Value::Null)),
+            // KEDA's: scaled_objects.rs and examples.rs look at them here, interop/keda_crds.py against KEDA's schemas.
+            "ScaledObject" | "ClusterTriggerAuthentication" => Vec::new(),
             other => vec![format!("no schema here for kind {other:?}")],
         };
         problems.extend(found.into_iter().map(|problem| format!("{document}: {problem}")));

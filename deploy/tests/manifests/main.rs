@@ -6,6 +6,7 @@
 
 mod binaries;
 mod damaged;
+mod examples;
 mod fixture;
 mod image;
 mod kubernetes;
@@ -58,6 +59,7 @@ fn the_scaled_object_in_force_is_the_plain_one() {
 fn every_yaml_file_here_is_checked() {
     let mut read: Vec<_> = fixture::OVERLAYS.into_iter().flat_map(|name| fixture::overlay(name).files).collect();
     read.extend(fixture::scaled_object_files());
+    read.extend(fixture::example_files());
     let read: Vec<_> = read.iter().map(|path| path.canonicalize().expect("it was read")).collect();
     let unread: Vec<_> = fixture::yaml_files().into_iter().filter(|path| !read.contains(path)).collect();
     assert_eq!(unread, Vec::<std::path::PathBuf>::new(), "no overlay and no check reads these");

@@ -8,6 +8,10 @@ use serde_json::Value;
 use crate::fixture::{items, pod_labels, text};
 
 const NAMESPACE: &str = "autoscale-demo";
+/// Kinds that have no namespace.
+const CLUSTER_WIDE: [&str; 2] = ["Namespace", "ClusterTriggerAuthentication"];
+/// Secrets that whoever applies the manifests brings, because no example of a private key would be one.
+const BROUGHT: [&str; 1] = ["servicebus-scaler-tls"];
 
 pub(crate) fn problems(manifests: &Manifests) -> Vec<String> {
     let mut problems = Vec::new();
@@ -16,8 +20,9 @@ pub(crate) fn problems(manifests: &Manifests) -> Vec<String> {
     }
     let mut seen = BTreeSet::new();
     for document in &manifests.documents {
-        if document.kind() != "Namespace" && document.namespace() != Some(NAMESPACE) {
-            problems.push(format!("{document} is in namespace {:?}, not in {NAMESPACE}", document.namespace()));
+        let wanted = if CLUSTER_WIDE.contains(&document.kind()) { None } else { Some(NAMESPACE) };
+        if document.namespace() != wanted {
+            problems.push(format!("{document} is in namespace {:?}, not in {wanted:?}", document.namespace()));
         }
         if !seen.insert((document.kind(), document.name())) {
             problems.push(format!("{document} is there twice"));
@@ -55,10 +60,13 @@ fn volume_problems(manifests: &Manifests, document: &Document) -> Vec<String> {
     let mut volumes = BTreeSet::new();
     for volume in items(pod, "volumes") {
         volumes.insert(text(volume, "name"));
-        match volume.pointer("/configMap/name").and_then(Value::as_str) {
-            Some(name) if manifests.find("ConfigMap", name).is_some() => {}
-            Some(name) => problems.push(format!("there is no ConfigMap {name} to mount")),
-            None => problems.push(format!("the volume {:?} is not a ConfigMap", text(volume, "name"))),
+        let name = |pointer: &str| volume.pointer(pointer).and_then(Value::as_str);
+        match (name("/configMap/name"), name("/secret/secretName")) {
+            (Some(name), None) if manifests.find("ConfigMap", name).is_some() => {}
+            (Some(name), None) => problems.push(format!("there is no ConfigMap {name} to mount")),
+            (None, Some(name)) if BROUGHT.contains(&name) => {}
+            (None, Some(name)) => problems.push(format!("there is no Secret {name} to mount")),
+            _ => problems.push(format!("the volume {:?} is not a ConfigMap and not a Secret", text(volume, "name"))),
         }
     }
     let mounted: BTreeSet<_> = document

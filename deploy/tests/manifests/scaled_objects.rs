@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use deploy::keda::{Behavior, ScaledObject, ScalingRules};
 use deploy::{Document, Manifests};
 use scaler::endpoints::{AllowedEndpoints, Destination, HostPort};
+use scaler::entity::{Entity, Target};
 use scaler::scaled_object::external_triggers;
 use scaler::trigger::{PolicyChoice, Trigger};
 use serde_json::Value;
@@ -115,16 +116,19 @@ fn trigger_problems(
         Ok(trigger) => trigger,
         Err(error) => return vec![error.to_string()],
     };
-    if !trigger.ignored.is_empty() {
-        problems.push(format!("the scaler ignores the metadata {:?}", trigger.ignored));
-    }
+    problems.extend(trigger.warnings.iter().map(ToString::to_string));
     if metadata.get("activationMessageCount").map(String::as_str) != Some("0") {
         problems.push("activationMessageCount must be 0: more lets the last messages lie".to_owned());
     }
-    if variables.get("SERVICEBUS_QUEUE_NAME") != Some(&trigger.queue) {
-        problems.push(format!("it counts the queue {:?}, which its target does not receive from", trigger.queue));
+    match &trigger.target {
+        Target::Entity(Entity::Queue(queue)) => {
+            if variables.get("SERVICEBUS_QUEUE_NAME") != Some(queue) {
+                problems.push(format!("it counts the queue {queue:?}, which its target does not receive from"));
+            }
+            problems.extend(queue_problems(manifests, queue));
+        }
+        other => problems.push(format!("it counts the {other}, not the queue that its target receives from")),
     }
-    problems.extend(queue_problems(manifests, &trigger.queue));
     match scaler_config(manifests, scaler) {
         Ok(config) => {
             if let PolicyChoice::Profile(profile) = &trigger.policy
