@@ -384,7 +384,7 @@ impl Outcome {
 }
 
 /// As the widespread gRPC metrics write codes (go-grpc-middleware's `grpc_code`).
-fn code_name(code: Code) -> &'static str {
+pub(crate) fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "Canceled",

@@ -1,9 +1,11 @@
-//! `scaler serve`: one port for KEDA's contract, health and reflection, from start to a clean stop.
+//! `scaler serve`: one port for KEDA's contract, health and reflection, one for probes and metrics, one for this host alone,
+//! from start to a clean stop.
 //!
-//! The stop, in order: health says `NOT_SERVING`, push streams end with OK, calls in flight are answered, the process ends.
+//! The stop, in order: readiness and health are off, nothing new is accepted, push streams end with OK, calls in flight are
+//! answered, the process ends.
 //! Health never depends on Service Bus: a fault over there must not restart a healthy scaler.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,29 +18,39 @@ use runtime::{Ready, announce};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
 use tonic_health::ServingStatus;
 
+use crate::admin_http::{self, LoopbackAddress};
 use crate::administration::AdministrationSource;
 use crate::config::{Config, ConfigHandle, reload};
 use crate::connections::Connections;
 use crate::decisions::Decisions;
 use crate::endpoints::{AllowedEndpoints, EndpointSuffix, HostPort};
-use crate::incoming;
+use crate::incoming::{Incoming, Limits, connection};
 use crate::metrics::Metrics;
 use crate::readings::Readings;
 use crate::service::Service;
+use crate::service::telemetry::Telemetry;
 use crate::source::Source;
+use crate::tls::{Tls, TlsFiles};
 use crate::watchers::Watchers;
 
 /// KEDA's metadata is small; a larger message is not KEDA's.
 const MAX_MESSAGE_BYTES: usize = 256 * 1024;
-/// KEDA shares one connection for everything, two endless streams for every push trigger: a low limit would freeze it.
-const MAX_CONCURRENT_HTTP2_STREAMS: u32 = 100_000;
 /// Most connections at a time; well below the usual limit of 1024 open files.
 const MAX_CONNECTIONS: usize = 500;
-/// How often an idle connection is probed, so that streams of a vanished client end.
-const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Most TLS handshakes at a time, beside the connections that are served.
+const MAX_HANDSHAKES: usize = 100;
+/// A client that takes longer for its handshake is closed.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// How often what is long past is let go of.
+const TIDY_INTERVAL: Duration = Duration::from_mins(1);
+/// Where probes and metrics are when nothing is said, at the address of `--listen`.
+const ADMIN_PORT: u16 = 8080;
+/// Where explanations are when nothing is said, at 127.0.0.1.
+const LOCAL_PORT: u16 = 8081;
 
 /// The flags of `scaler serve`. Addresses and paths; everything else is in the config file or the trigger's metadata.
 #[derive(Args, Clone, Debug)]
@@ -58,9 +70,46 @@ pub struct ServeArgs {
     /// repeatable, or comma-separated
     #[arg(long, env = "SCALER_ALLOW_ENDPOINT_SUFFIXES", value_delimiter = ',', value_name = "SUFFIX")]
     pub allow_endpoint_suffix: Vec<EndpointSuffix>,
+    /// Address to serve /livez, /readyz and /metrics on [default: port 8080 of --listen's address, or a free port if that
+    /// has port 0]
+    #[arg(long, env = "SCALER_ADMIN_LISTEN", value_name = "ADDRESS")]
+    pub admin_listen: Option<SocketAddr>,
+    /// Loopback address to serve /explain and /log-level on, for this host alone [default: 127.0.0.1:8081, or a free port
+    /// if --listen has port 0]
+    #[arg(long, env = "SCALER_LOCAL_LISTEN", value_name = "ADDRESS")]
+    pub local_listen: Option<LoopbackAddress>,
+    /// How the gRPC port speaks TLS.
+    #[command(flatten)]
+    pub tls: TlsArgs,
+    /// Seconds after which a connection is ended cleanly, give or take a tenth, so that KEDA finds new replicas and shows
+    /// its certificate again; 0 for never
+    #[arg(long, env = "SCALER_MAX_CONNECTION_AGE", value_name = "SECONDS", default_value_t = 1800)]
+    pub max_connection_age: u32,
     /// File to write the ready line to, once it serves
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
+}
+
+/// The flags about TLS. Without them the port is plain.
+#[derive(Args, Clone, Debug)]
+pub struct TlsArgs {
+    /// PEM file with the certificate of the gRPC port and its chain; read again when it changes, as are the other two
+    #[arg(long, env = "SCALER_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file with its private key
+    #[arg(long, env = "SCALER_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// PEM file with the authorities of client certificates; with it, every client must show one (mTLS)
+    #[arg(long, env = "SCALER_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
+    pub tls_client_ca: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    fn files(self) -> Option<TlsFiles> {
+        let Self { tls_cert, tls_key, tls_client_ca } = self;
+        let (certificate, key) = tls_cert.zip(tls_key)?;
+        Some(TlsFiles { certificate, key, client_authority: tls_client_ca })
+    }
 }
 
 /// The periods and deadlines of a server. The defaults are the product's; tests shorten them.
@@ -74,8 +123,10 @@ pub struct Timings {
     pub watch_interval: Duration,
     /// How often `true` is repeated on a push stream.
     pub heartbeat: Duration,
-    /// How often the config file is looked at.
+    /// How often the config file and the TLS files are looked at.
     pub config_interval: Duration,
+    /// A connection is ended cleanly at this age, give or take a tenth.
+    pub max_connection_age: Option<Duration>,
     /// After a stop was asked for, what is still in flight is cut off after this.
     pub drain_deadline: Duration,
 }
@@ -88,6 +139,7 @@ impl Default for Timings {
             watch_interval: Duration::from_secs(1),
             heartbeat: Duration::from_secs(30),
             config_interval: Duration::from_secs(1),
+            max_connection_age: Some(Duration::from_mins(30)),
             drain_deadline: Duration::from_secs(4),
         }
     }
@@ -106,6 +158,12 @@ pub struct Parts {
     pub timings: Timings,
     /// Where everything is counted.
     pub metrics: Metrics,
+    /// How the gRPC port speaks TLS; plain without.
+    pub tls: Option<Tls>,
+    /// Where probes and metrics are served, if anywhere.
+    pub admin: Option<TcpListener>,
+    /// Where explanations are served, for this host alone, if anywhere.
+    pub local: Option<TcpListener>,
 }
 
 impl Parts {
@@ -117,77 +175,173 @@ impl Parts {
             config: ConfigHandle::new(Config::default()),
             timings: Timings::default(),
             metrics: Metrics::new(),
+            tls: None,
+            admin: None,
+            local: None,
         }
     }
 }
 
 /// Runs `scaler serve`.
 pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
-    let ServeArgs { listen, config: config_file, allow_endpoint, allow_endpoint_suffix, ready_file } = args;
-    let timings = Timings::default();
+    let ServeArgs {
+        listen,
+        config: config_file,
+        allow_endpoint,
+        allow_endpoint_suffix,
+        admin_listen,
+        local_listen,
+        tls,
+        max_connection_age,
+        ready_file,
+    } = args;
+    let timings = Timings {
+        max_connection_age: (max_connection_age > 0).then(|| Duration::from_secs(max_connection_age.into())),
+        ..Timings::default()
+    };
     let config = ConfigHandle::new(config_file.as_deref().map(Config::read).transpose()?.unwrap_or_default());
+    let tls_files = tls.files();
+    let tls = tls_files.as_ref().map(Tls::read).transpose()?;
+    let port = |port| if listen.port() == 0 { 0 } else { port };
+    let admin_listen = admin_listen.unwrap_or(SocketAddr::new(listen.ip(), port(ADMIN_PORT)));
+    let local_listen =
+        local_listen.map_or(SocketAddr::from((Ipv4Addr::LOCALHOST, port(LOCAL_PORT))), LoopbackAddress::address);
+    let (listener, address) = bind("--listen", listen).await?;
+    let (admin, admin_address) = bind("--admin-listen", admin_listen).await?;
+    let (local, local_address) = bind("--local-listen", local_listen).await?;
+
+    let hangup = || signal(SignalKind::hangup()).context("failed to listen for SIGHUP");
+    if let Some((files, tls)) = tls_files.clone().zip(tls.clone()) {
+        tokio::spawn(tls.follow(files, timings.config_interval, Some(hangup()?), shutdown.clone()));
+    }
+    if let Some(file) = config_file {
+        tokio::spawn(reload::follow(file, config.clone(), timings.config_interval, Some(hangup()?), shutdown.clone()));
+    }
+    say_what_cannot_be_known(tls_files.as_ref(), &config.snapshot());
     let parts = Parts {
         // Who listens for other hosts may be called by strangers, who have no business with this host's other ports.
         allowed: AllowedEndpoints::with(allow_endpoint)
             .and_suffixes(allow_endpoint_suffix)
             .and_loopback(listen.ip().is_loopback()),
-        config: config.clone(),
+        config,
         timings,
+        tls,
+        admin: Some(admin),
+        local: Some(local),
         ..Parts::new(Arc::new(AdministrationSource::new()))
     };
-    let listener = TcpListener::bind(listen).await.with_context(|| format!("failed to listen on --listen {listen}"))?;
-    let address = listener.local_addr().context("failed to read the address listened on")?;
-    if let Some(file) = config_file {
-        let hangup = signal(SignalKind::hangup()).context("failed to listen for SIGHUP")?;
-        tokio::spawn(reload::follow(file, config, timings.config_interval, Some(hangup), shutdown.clone()));
-    }
-    tracing::info!(%address, "serving");
-    announce(&Ready { listen: vec![address], ..Ready::default() }, ready_file.as_deref())?;
+    let (is_tls, is_mutual) = (tls_files.is_some(), tls_files.is_some_and(|files| files.client_authority.is_some()));
+    tracing::info!(%address, tls = is_tls, mtls = is_mutual, admin = %admin_address, local = %local_address, "serving");
+    let ready =
+        Ready { listen: vec![address], admin: Some(admin_address), local: Some(local_address), ..Ready::default() };
+    announce(&ready, ready_file.as_deref())?;
     serve(listener, parts, shutdown).await?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
 
+async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address).await.with_context(|| format!("failed to listen on {flag} {address}"))?;
+    let address = listener.local_addr().context("failed to read the address listened on")?;
+    Ok((listener, address))
+}
+
+/// Without client certificates the namespace in a call is whatever its caller writes, and `allowedNamespaces` keeps honest
+/// callers apart, not strangers. Worth a warning as soon as there is a connection to protect.
+fn say_what_cannot_be_known(tls: Option<&TlsFiles>, config: &Config) {
+    if tls.is_some_and(|files| files.client_authority.is_some()) {
+        return;
+    }
+    let text =
+        "client certificates are not checked (--tls-client-ca): the namespace in a call is only its caller's claim";
+    if config.connections.is_empty() {
+        tracing::info!("{text}");
+    } else {
+        tracing::warn!("{text}, so whoever reaches this port can use the connections of any namespace");
+    }
+}
+
 /// Serves on a bound listener until `shutdown`, then drains. Returns once everything has ended or was cut off.
 pub async fn serve(listener: TcpListener, parts: Parts, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let Parts { source, allowed, config, timings, metrics } = parts;
-    let readings = Readings::new(source, config.clone(), metrics, timings.refresh_deadline);
+    let Parts { source, allowed, config, timings, metrics, tls, admin, local } = parts;
+    let telemetry = Telemetry { metrics: metrics.clone(), ..Telemetry::default() };
+    // The other ports answer until the very end.
+    let over = CancellationToken::new();
+    let _over = over.clone().drop_guard();
+    if let Some(admin) = admin {
+        let routes = admin_http::pod_routes(metrics.clone(), shutdown.clone());
+        tokio::spawn(admin_http::serve(admin, routes, over.clone()));
+    }
+    if let Some(local) = local {
+        let routes = admin_http::local_routes(telemetry.explanations.clone());
+        tokio::spawn(admin_http::serve(local, routes, over.clone()));
+    }
+    tokio::spawn(over.clone().run_until_cancelled_owned({
+        let telemetry = telemetry.clone();
+        async move {
+            loop {
+                tokio::time::sleep(TIDY_INTERVAL).await;
+                telemetry.tidy();
+            }
+        }
+    }));
+
+    let readings = Readings::new(source, config.clone(), metrics.clone(), timings.refresh_deadline);
     let connections = Connections::new(allowed, config.clone());
     connections.load().await;
     tokio::spawn(connections.clone().follow(timings.config_interval, shutdown.clone()));
     let decisions = Decisions::new(readings.clone(), config.clone(), connections);
     let watchers = Watchers::new(readings, config, timings.watch_interval, shutdown.clone());
-    let service = Service::new(decisions, watchers, timings.call_deadline, timings.heartbeat, shutdown.clone());
+    let service =
+        Service::new(decisions, watchers, telemetry, timings.call_deadline, timings.heartbeat, shutdown.clone());
     let contract = ExternalScalerServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES);
 
-    let (mut health, health_service) = tonic_health::server::health_reporter();
+    let (health, health_service) = tonic_health::server::health_reporter();
     let name = <ExternalScalerServer<Service> as tonic::server::NamedService>::NAME;
     health.set_service_status(name, ServingStatus::Serving).await;
 
-    let server = Server::builder()
-        .max_concurrent_streams(MAX_CONCURRENT_HTTP2_STREAMS)
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .add_service(contract)
+    let routes = Routes::new(contract)
         .add_service(health_service)
         .add_service(reflection().build_v1().context("failed to describe the services for reflection")?)
         .add_service(reflection().build_v1alpha().context("failed to describe the services for reflection")?)
-        .serve_with_incoming_shutdown(incoming::capped(listener, MAX_CONNECTIONS), shutdown.clone().cancelled_owned());
-    let drain = async {
-        shutdown.cancelled().await;
-        for service in ["", name] {
-            health.set_service_status(service, ServingStatus::NotServing).await;
-            // Whoever watches gets this last word; then the watch ends, which would hold the server open.
-            health.clear_service_status(service).await;
-        }
-        tokio::time::sleep(timings.drain_deadline).await;
+        .prepare();
+
+    let (tasks, ending, cut_off) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+    let incoming = Incoming {
+        listener,
+        tls,
+        limits: Limits {
+            connections: MAX_CONNECTIONS,
+            handshakes: MAX_HANDSHAKES,
+            handshake_deadline: HANDSHAKE_DEADLINE,
+        },
+        metrics,
+        tasks: tasks.clone(),
+        cut_off: cut_off.clone(),
     };
-    tokio::select! {
-        ended = server => ended.context("the gRPC server failed"),
-        () = drain => {
-            tracing::warn!("cut off what was still in flight after {:?}", timings.drain_deadline);
-            Ok(())
+    let serve_one = {
+        let ending = ending.clone();
+        move |accepted| {
+            // Not all at once, when all came at once.
+            let age = timings.max_connection_age.map(|age| age.mul_f64(rand::random_range(0.9..1.1)));
+            connection::serve(accepted, routes.clone(), age, ending.clone())
         }
+    };
+    let accepting = tokio::spawn(incoming.accept(shutdown.clone(), serve_one));
+
+    shutdown.cancelled().await;
+    for service in ["", name] {
+        health.set_service_status(service, ServingStatus::NotServing).await;
     }
+    ending.cancel();
+    accepting.await.context("the task that accepts connections failed")?;
+    tasks.close();
+    if tokio::time::timeout(timings.drain_deadline, tasks.wait()).await.is_err() {
+        tracing::warn!("cut off what was still in flight after {:?}", timings.drain_deadline);
+        cut_off.cancel();
+        tasks.wait().await;
+    }
+    Ok(())
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {

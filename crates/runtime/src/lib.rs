@@ -6,6 +6,6 @@ mod logs;
 mod ready;
 mod run;
 
-pub use logs::{LogArgs, LogFormat};
+pub use logs::{LogArgs, LogFormat, LogLevelError, change_log_level, log_level, reset_log_level};
 pub use ready::{Ready, announce};
 pub use run::main;

@@ -1,9 +1,17 @@
 //! Logs go to stderr, so that stdout carries only what a program promises to print there (the ready line, a report).
+//!
+//! Owns the process's one log filter, which can be changed while running, but only for our own crates: other people's
+//! may write what they were given, secrets included, at their finer levels.
 
 use std::io::IsTerminal as _;
+use std::str::FromStr as _;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, Registry, reload};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -34,15 +42,140 @@ impl LogArgs {
                 self.log_level
             )
         })?;
+        let (filter, handle) = reload::Layer::new(filter);
         let colours = std::io::stderr().is_terminal();
-        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
-        let installed = match self.log_format {
-            LogFormat::Text => builder.try_init(),
-            LogFormat::Json => builder.json().try_init(),
+        let lines = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
+        let lines = match self.log_format {
+            LogFormat::Text => lines.boxed(),
+            LogFormat::Json => lines.json().boxed(),
         };
-        if installed.is_err() {
+        if tracing_subscriber::registry().with(filter).with(lines).try_init().is_err() {
             tracing::debug!("logs were set up before; the first set-up stays");
+            return Ok(());
         }
+        let started_with = self.log_level.clone();
+        let in_force = Mutex::new(started_with.clone());
+        FILTER.get_or_init(|| Filter { handle, started_with, in_force });
         Ok(())
+    }
+}
+
+static FILTER: OnceLock<Filter> = OnceLock::new();
+
+struct Filter {
+    handle: reload::Handle<EnvFilter, Registry>,
+    started_with: String,
+    in_force: Mutex<String>,
+}
+
+/// Why the log filter stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LogLevelError {
+    /// A part of it is neither a level nor one of our crates with a level.
+    #[error(
+        "{part:?} is neither a level (off, error, warn, info, debug, trace) nor CRATE=LEVEL or CRATE::MODULE=LEVEL with one \
+         of our own crates ({own}); the level of other crates is not changed while running"
+    )]
+    Part {
+        /// The part, as given, cut when long.
+        part: String,
+        /// The crates that may be named.
+        own: String,
+    },
+    /// The process's logs were not set up by [`LogArgs::install`].
+    #[error("this process's logs were set up elsewhere")]
+    NotInstalled,
+    /// tracing does not take it.
+    #[error("{0}")]
+    Filter(String),
+}
+
+/// The log filter in force, as it was written; nothing if this process's logs were set up elsewhere.
+pub fn log_level() -> Option<String> {
+    FILTER.get().map(|filter| filter.in_force.lock().unwrap_or_else(PoisonError::into_inner).clone())
+}
+
+/// Changes the levels of `own` crates, on top of what the process started with: a level for all of them, or a list such as
+/// `info,scaler::readings=debug`. Says what is in force then.
+pub fn change_log_level(wanted: &str, own: &[&str]) -> Result<String, LogLevelError> {
+    let changes = own_directives(wanted, own)?;
+    let filter = FILTER.get().ok_or(LogLevelError::NotInstalled)?;
+    filter.apply(format!("{},{changes}", filter.started_with))
+}
+
+/// Back to what the process started with. Says what is in force then.
+pub fn reset_log_level() -> Result<String, LogLevelError> {
+    let filter = FILTER.get().ok_or(LogLevelError::NotInstalled)?;
+    filter.apply(filter.started_with.clone())
+}
+
+impl Filter {
+    fn apply(&self, text: String) -> Result<String, LogLevelError> {
+        let filter = EnvFilter::try_new(&text).map_err(|error| LogLevelError::Filter(error.to_string()))?;
+        // One after the other, so that what is said to be in force is.
+        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        self.handle.reload(filter).map_err(|error| LogLevelError::Filter(error.to_string()))?;
+        in_force.clone_from(&text);
+        Ok(text)
+    }
+}
+
+/// The directives for tracing: a bare level is spelled out for each of our crates.
+fn own_directives(wanted: &str, own: &[&str]) -> Result<String, LogLevelError> {
+    let mut directives = Vec::new();
+    for part in wanted.split(',').map(str::trim) {
+        let refused = || LogLevelError::Part { part: part.chars().take(64).collect(), own: own.join(", ") };
+        let (target, level) = part.split_once('=').map_or((None, part), |(target, level)| (Some(target), level));
+        // A number would be a level, too, for tracing.
+        let is_level = !level.is_empty() && level.bytes().all(|byte| byte.is_ascii_alphabetic());
+        if !is_level || LevelFilter::from_str(level).is_err() {
+            return Err(refused());
+        }
+        match target {
+            None => directives.extend(own.iter().map(|name| format!("{name}={level}"))),
+            Some(target) => {
+                let is_path = target.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':'));
+                let name = target.split("::").next().unwrap_or_default();
+                if !is_path || !own.contains(&name) {
+                    return Err(refused());
+                }
+                directives.push(part.to_owned());
+            }
+        }
+    }
+    Ok(directives.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: [&str; 2] = ["scaler", "servicebus"];
+
+    #[test]
+    fn a_bare_level_is_for_our_crates_and_others_cannot_be_named() {
+        assert_eq!(own_directives("debug", &OWN).as_deref(), Ok("scaler=debug,servicebus=debug"));
+        let mixed = own_directives("info, scaler::readings=TRACE", &OWN);
+        assert_eq!(mixed.as_deref(), Ok("scaler=info,servicebus=info,scaler::readings=TRACE"));
+        for refused in [
+            "",
+            "debug,",
+            "loud",
+            "5",
+            "h2=trace",
+            "h2",
+            "scaler",
+            "scaler=",
+            "=debug",
+            "scalers=debug",
+            "scaler::x,hyper=trace",
+            "[call]=trace",
+            "scaler[call{name=x}]=trace",
+            "hyper::scaler=trace",
+            "scaler=debug=trace",
+        ] {
+            let error = own_directives(refused, &OWN).expect_err(refused).to_string();
+            assert!(error.contains("scaler, servicebus"), "{refused}: {error}");
+        }
     }
 }

@@ -19,6 +19,12 @@ pub struct Ready {
     /// For the broker with TLS: a connection string that reaches it over TLS, certificate checks included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_connection_string: Option<String>,
+    /// For the scaler: where probes and metrics are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin: Option<SocketAddr>,
+    /// For the scaler: where only this host reaches it, for explanations and the log level.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<SocketAddr>,
 }
 
 /// Prints the ready line and writes the ready file atomically (a reader sees the whole of it or nothing).

@@ -26,7 +26,7 @@ async fn all_five_calls_answer_as_the_built_in_trigger_would() {
 
     let specification =
         scaler.client.clone().get_metric_spec(trigger.clone()).await.expect("sound metadata").into_inner();
-    let metric_name = "azure-servicebus-team-orders".to_owned();
+    let metric_name = "azure-servicebus-team-orders-bca49687".to_owned();
     let expected = MetricSpec { metric_name: metric_name.clone(), target_size: 3, target_size_float: 3.0 };
     assert_eq!(specification, GetMetricSpecResponse { metric_specs: vec![expected] });
     assert_eq!(scaler.reads(), 0, "GetMetricSpec is local");

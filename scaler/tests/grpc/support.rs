@@ -114,10 +114,10 @@ impl Scaler {
         let config = ConfigHandle::new(Config::parse(config).expect("the test's config is good"));
         let reads = Arc::new(AtomicUsize::new(0));
         let parts = Parts {
-            source: Arc::new(Counted { source: AdministrationSource::new(), reads: Arc::clone(&reads) }),
             allowed: AllowedEndpoints::default().and_loopback(true),
             config: config.clone(),
             timings,
+            ..Parts::new(Arc::new(Counted { source: AdministrationSource::new(), reads: Arc::clone(&reads) }))
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound address");
