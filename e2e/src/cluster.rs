@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use futures_util::AsyncBufRead;
 use http::Request;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams, LogParams};
 use kube::client::Body;
@@ -87,22 +88,52 @@ impl Cluster {
         Ok(Replicas { wanted, ready })
     }
 
-    /// The names of pods with a label whose container has started.
-    pub async fn started_pods(&self, namespace: &str, label: &str) -> anyhow::Result<Vec<String>> {
-        let pods = Api::<Pod>::namespaced(self.client.clone(), namespace);
-        let list = pods.list(&ListParams::default().labels(label)).await?;
-        let started = |pod: &Pod| {
-            let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-            let state = statuses.and_then(|all| all.first()).and_then(|container| container.state.as_ref());
-            state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+    /// The Jobs of a ScaledJob that run (wanted) and those among them whose pod is ready.
+    pub async fn running_jobs(&self, namespace: &str, scaled_job: &str) -> anyhow::Result<Replicas> {
+        let label = format!("scaledjob.keda.sh/name={scaled_job}");
+        let jobs = Api::<Job>::namespaced(self.client.clone(), namespace);
+        let jobs = jobs.list(&ListParams::default().labels(&label)).await?.items;
+        let status = |read: fn(&JobStatus) -> Option<i32>| -> i32 {
+            jobs.iter().filter_map(|job| job.status.as_ref().and_then(read)).sum()
         };
-        Ok(list.items.into_iter().filter(started).filter_map(|pod| pod.metadata.name).collect())
+        Ok(Replicas { wanted: status(|status| status.active), ready: status(|status| status.ready) })
     }
 
-    /// What a pod writes, from its start to its end.
-    pub async fn follow_log(&self, namespace: &str, pod: &str) -> anyhow::Result<impl AsyncBufRead + use<>> {
+    /// Whether KEDA says that a ScaledObject (or ScaledJob) is ready, in its own word: True, False or Unknown.
+    pub async fn condition(&self, path: &str, kind: &str) -> anyhow::Result<String> {
+        let object = self.get(path).await?;
+        let conditions = object.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+        let found = conditions.iter().find(|condition| condition["type"] == kind);
+        Ok(found.and_then(|condition| condition["status"].as_str()).unwrap_or("Unknown").to_owned())
+    }
+
+    /// The containers that have started, of pods with a label: pod and container.
+    pub async fn started_containers(&self, namespace: &str, label: &str) -> anyhow::Result<Vec<(String, String)>> {
         let pods = Api::<Pod>::namespaced(self.client.clone(), namespace);
-        Ok(pods.log_stream(pod, &LogParams { follow: true, ..LogParams::default() }).await?)
+        let mut started = Vec::new();
+        for pod in pods.list(&ListParams::default().labels(label)).await? {
+            let statuses = pod.status.and_then(|status| status.container_statuses).unwrap_or_default();
+            for status in statuses {
+                let has_started =
+                    status.state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some());
+                if let (true, Some(pod)) = (has_started, &pod.metadata.name) {
+                    started.push((pod.clone(), status.name));
+                }
+            }
+        }
+        Ok(started)
+    }
+
+    /// What a container writes, from its start to its end.
+    pub async fn follow_log(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+    ) -> anyhow::Result<impl AsyncBufRead + use<>> {
+        let pods = Api::<Pod>::namespaced(self.client.clone(), namespace);
+        let parameters = LogParams { follow: true, container: Some(container.to_owned()), ..LogParams::default() };
+        Ok(pods.log_stream(pod, &parameters).await?)
     }
 
     async fn send(&self, request: Request<Body>) -> anyhow::Result<()> {
@@ -138,7 +169,9 @@ pub fn object_path(manifest: &Value) -> anyhow::Result<String> {
     let (version, kind) = (text(&manifest["apiVersion"], "apiVersion")?, text(&manifest["kind"], "kind")?);
     let name = text(&manifest["metadata"]["name"], "metadata.name")?;
     let root = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
-    let plural = format!("{}s", kind.to_lowercase());
+    let kind = kind.to_lowercase();
+    // The one irregular plural among what is applied here.
+    let plural = if kind.ends_with("authentication") { kind } else { format!("{kind}s") };
     Ok(match manifest["metadata"]["namespace"].as_str() {
         Some(namespace) => format!("{root}/namespaces/{namespace}/{plural}/{name}"),
         None => format!("{root}/{plural}/{name}"),

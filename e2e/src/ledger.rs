@@ -9,9 +9,9 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use crate::cluster::Cluster;
-use crate::manifests::{NAMESPACE, RECEIVER_LABEL};
+use crate::manifests::NAMESPACE;
 
-/// Follows the pods of the receiver.
+/// Follows the containers of the workers' pods.
 pub struct Ledger {
     followed: BTreeSet<String>,
     followers: JoinSet<()>,
@@ -25,13 +25,14 @@ impl Ledger {
     }
 
     /// Starts to follow pods that were not there before. Call often.
-    pub async fn look_for_pods(&mut self, cluster: &Cluster) -> anyhow::Result<()> {
-        for pod in cluster.started_pods(NAMESPACE, RECEIVER_LABEL).await? {
-            if self.followed.contains(&pod) {
+    pub async fn look_for_pods(&mut self, cluster: &Cluster, label: &str) -> anyhow::Result<()> {
+        for (pod, container) in cluster.started_containers(NAMESPACE, label).await? {
+            let followed = format!("{pod}/{container}");
+            if self.followed.contains(&followed) {
                 continue;
             }
             // A log that is not there yet is asked for again at the next look.
-            let Ok(log) = cluster.follow_log(NAMESPACE, &pod).await else { continue };
+            let Ok(log) = cluster.follow_log(NAMESPACE, &pod, &container).await else { continue };
             let handled = Arc::clone(&self.handled);
             self.followers.spawn(async move {
                 let mut lines = Box::pin(log).lines();
@@ -42,7 +43,7 @@ impl Ledger {
                     }
                 }
             });
-            self.followed.insert(pod);
+            self.followed.insert(followed);
         }
         Ok(())
     }
@@ -58,7 +59,7 @@ impl Ledger {
         std::mem::take(&mut *self.handled.lock().await)
     }
 
-    pub fn pods(&self) -> usize {
+    pub fn workers(&self) -> usize {
         self.followed.len()
     }
 }

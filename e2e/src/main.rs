@@ -3,13 +3,15 @@
 //!
 //! Needs a kubeconfig (`KUBECONFIG` or the usual place), KEDA in the cluster, the image of our binaries on its nodes, and
 //! an address of this host that pods and KEDA's operator reach. Everything it makes in the cluster is in the manifests'
-//! namespace, which it removes again. The story is in [`scenario`]; what is printed is the timeline as it was seen.
+//! namespace, which it removes again. What is run is in [`scenario`], how in [`story`]; what is printed is the timeline as it was seen.
 
+mod certificates;
 mod cluster;
 mod ledger;
 mod manifests;
 mod programs;
 mod scenario;
+mod story;
 mod timeline;
 
 use std::net::IpAddr;
@@ -17,15 +19,18 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Parser, ValueEnum};
+use clap::{Parser, ValueEnum as _};
+
+use manifests::Folder;
+use scenario::Scenario;
 
 /// Runs the manifests of `deploy/` on a cluster and watches them scale
 #[derive(Parser, Debug)]
 struct Args {
-    /// ScaledObjects to run, one after the other
-    #[arg(long, value_enum, num_args = 1.., default_values_t = [Trigger::External, Trigger::ExternalPush, Trigger::Weighted])]
-    trigger: Vec<Trigger>,
-    /// Messages to send for each trigger
+    /// Scenarios to run, one after the other [default: all]
+    #[arg(long, value_enum, num_args = 1..)]
+    scenario: Vec<Scenario>,
+    /// Messages to send in each scenario; those with a disturbance send several times as many
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     messages: u32,
     /// Seconds of simulated work per message
@@ -40,31 +45,12 @@ struct Args {
     /// Folder with the manifests
     #[arg(long, value_name = "DIR", default_value = "../deploy")]
     manifests: PathBuf,
+    /// Namespace in which KEDA looks for the Secrets of ClusterTriggerAuthentications
+    #[arg(long, value_name = "NAME", default_value = "keda")]
+    keda_namespace: String,
     /// Leave the namespace in place at the end, to look at it
     #[arg(long)]
     keep: bool,
-}
-
-/// A ScaledObject of `deploy/scaled-objects`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Trigger {
-    /// KEDA polls
-    External,
-    /// KEDA polls, and the scaler pushes activity
-    ExternalPush,
-    /// KEDA polls, and the policy is another one
-    Weighted,
-}
-
-impl Trigger {
-    /// The manifest of `deploy/scaled-objects` with this trigger.
-    fn file(self) -> &'static str {
-        match self {
-            Self::External => "external.yaml",
-            Self::ExternalPush => "external-push.yaml",
-            Self::Weighted => "weighted.yaml",
-        }
-    }
 }
 
 fn main() -> ExitCode {
@@ -95,10 +81,12 @@ async fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 async fn all(args: &Args, cluster: &cluster::Cluster) -> anyhow::Result<()> {
-    manifests::check_all(&args.manifests, cluster).await?;
-    for trigger in &args.trigger {
-        scenario::run(args, *trigger, cluster).await.with_context(|| format!("trigger {:?}", trigger.file()))?;
+    let folder = Folder::new(&args.manifests, args.wait_time);
+    folder.check_all(cluster).await?;
+    let scenarios = if args.scenario.is_empty() { Scenario::value_variants() } else { &args.scenario };
+    for scenario in scenarios {
+        story::play(args, *scenario, &folder, cluster).await.with_context(|| format!("scenario {scenario:?}"))?;
     }
-    println!("{} passed, 0 failed", args.trigger.len());
+    println!("{} passed, 0 failed", scenarios.len());
     Ok(())
 }

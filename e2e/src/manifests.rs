@@ -9,59 +9,92 @@ use crate::cluster::{Cluster, describe};
 
 /// The namespace of all manifests.
 pub const NAMESPACE: &str = "autoscale-demo";
-/// The Deployment that is scaled, and the ScaledObject that scales it.
+/// The Deployment that most scenarios scale, and the ScaledObject that scales it.
 pub const RECEIVER: &str = "sb-queue-receiver";
-/// The label of its pods.
-pub const RECEIVER_LABEL: &str = "app.kubernetes.io/name=sb-queue-receiver";
 /// The queue of all manifests.
 pub const QUEUE: &str = "orders";
 
-/// The documents of one file, all with a namespace where they can have one.
-pub fn read(folder: &Path, file: &str) -> anyhow::Result<Vec<Value>> {
-    let path = folder.join(file);
-    let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    let mut documents: Vec<Value> =
-        serde_saphyr::from_multiple(&text).with_context(|| format!("parse {}", path.display()))?;
-    for document in &mut documents {
-        if document["kind"] != "Namespace" {
-            document["metadata"]["namespace"] = json!(NAMESPACE);
-        }
-    }
-    Ok(documents)
+/// The folder with the manifests, and what this run changes in them.
+pub struct Folder {
+    path: PathBuf,
+    /// Seconds of simulated work per message.
+    wait_time: f64,
 }
 
-/// Applies every manifest of the folder as it is, without storing it: the API server must neither refuse nor warn.
-pub async fn check_all(folder: &Path, cluster: &Cluster) -> anyhow::Result<()> {
-    for namespace in read(folder, "base/namespace.yaml")? {
-        cluster.apply(&namespace, false).await?;
+impl Folder {
+    pub fn new(path: &Path, wait_time: f64) -> Self {
+        Self { path: path.to_owned(), wait_time }
     }
-    let mut checked = 0;
-    for file in files(folder)? {
-        for manifest in read(folder, &file)? {
-            // Kustomize's own files are no objects; its patches are no whole ones.
-            let is_object = manifest["apiVersion"] != "kustomize.config.k8s.io/v1beta1" && !file.contains("allow-");
-            if is_object {
-                cluster.apply(&manifest, true).await.with_context(|| format!("check {file}"))?;
-                checked += 1;
+
+    /// The documents of one file, all with a namespace where they can have one.
+    pub fn read(&self, file: &str) -> anyhow::Result<Vec<Value>> {
+        let path = self.path.join(file);
+        let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let mut documents: Vec<Value> =
+            serde_saphyr::from_multiple(&text).with_context(|| format!("parse {}", path.display()))?;
+        for document in &mut documents {
+            if !matches!(document["kind"].as_str(), Some("Namespace" | "ClusterTriggerAuthentication")) {
+                document["metadata"]["namespace"] = json!(NAMESPACE);
             }
         }
+        Ok(documents)
     }
-    println!("{checked} manifests of {} apply without a warning (strict, dry run)", folder.display());
-    Ok(())
+
+    /// Applies every manifest as it is, without storing it: the API server must neither refuse nor warn.
+    pub async fn check_all(&self, cluster: &Cluster) -> anyhow::Result<()> {
+        for namespace in self.read("base/namespace.yaml")? {
+            cluster.apply(&namespace, false).await?;
+        }
+        let mut checked = 0;
+        for file in files(&self.path)? {
+            for manifest in self.read(&file)? {
+                if is_whole_object(&manifest) {
+                    cluster.apply(&manifest, true).await.with_context(|| format!("check {file}"))?;
+                    checked += 1;
+                }
+            }
+        }
+        println!("{checked} manifests of {} apply without a warning (strict, dry run)", self.path.display());
+        Ok(())
+    }
 }
 
-/// The receiver with what this run needs: how long it works, and its ledger on standard output, which is the pod's log.
-pub fn receiver(folder: &Path, wait_time: f64) -> anyhow::Result<Value> {
-    let mut receiver = one(read(folder, "base/receiver.yaml")?, "Deployment")?;
-    let container = &mut receiver["spec"]["template"]["spec"]["containers"][0];
-    container["args"] = json!(["--ledger", "/dev/stdout"]);
-    let environment = container["env"].as_array_mut().context("the receiver has no env")?;
-    let variable = environment.iter_mut().find(|variable| variable["name"] == "WAIT_TIME");
-    variable.context("the receiver has no WAIT_TIME")?["value"] = json!(wait_time.to_string());
+/// Kustomize's own files are no objects, its patches no whole ones; the rules for Prometheus are for another program, and
+/// their operator's types are not in every cluster.
+fn is_whole_object(manifest: &Value) -> bool {
+    let version = manifest["apiVersion"].as_str().unwrap_or_default();
+    let is_patch = match manifest["kind"].as_str() {
+        Some("Deployment") => manifest.pointer("/spec/selector").is_none(),
+        Some("ScaledObject") => manifest.pointer("/spec/scaleTargetRef").is_none(),
+        _ => false,
+    };
+    !version.is_empty()
+        && version != "kustomize.config.k8s.io/v1beta1"
+        && version != "monitoring.coreos.com/v1"
+        && !is_patch
+}
+
+/// The receiver with what this run needs.
+pub fn receiver(folder: &Folder) -> anyhow::Result<Value> {
+    let mut receiver = one(folder.read("base/receiver.yaml")?, "Deployment")?;
+    prepare_workers(&mut receiver, folder.wait_time)?;
     Ok(receiver)
 }
 
-/// The secret that the receiver's environment comes from.
+/// How long workers work, and their ledger on standard output, which is the pod's log.
+fn prepare_workers(object: &mut Value, wait_time: f64) -> anyhow::Result<()> {
+    let template = if object["kind"] == "ScaledJob" { "/spec/jobTargetRef/template" } else { "/spec/template" };
+    let containers = object.pointer_mut(&format!("{template}/spec/containers")).and_then(Value::as_array_mut);
+    for container in containers.context("no containers")? {
+        container["args"] = json!(["--ledger", "/dev/stdout"]);
+        let environment = container["env"].as_array_mut().context("the worker has no env")?;
+        let variable = environment.iter_mut().find(|variable| variable["name"] == "WAIT_TIME");
+        variable.context("the worker has no WAIT_TIME")?["value"] = json!(wait_time.to_string());
+    }
+    Ok(())
+}
+
+/// The secret that the workers' environment comes from.
 pub fn secret(connection_string: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Secret",
@@ -70,11 +103,64 @@ pub fn secret(connection_string: &str) -> Value {
     })
 }
 
+/// What KEDA needs to speak to the scaler, in the namespace where it looks for what a ClusterTriggerAuthentication names.
+pub fn client_secret(namespace: &str, files: &[(&str, &str)]) -> Value {
+    let data: serde_json::Map<String, Value> =
+        files.iter().map(|(name, text)| ((*name).to_owned(), json!(text))).collect();
+    json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": "servicebus-scaler-client", "namespace": namespace},
+        "stringData": data,
+    })
+}
+
 /// A ScaledObject with the address of the scaler on this host.
-pub fn scaled_object(folder: &Path, file: &str, scaler: &str) -> anyhow::Result<Value> {
-    let mut scaled_object = one(read(folder, &format!("scaled-objects/{file}"))?, "ScaledObject")?;
-    scaled_object["spec"]["triggers"][0]["metadata"]["scalerAddress"] = json!(scaler);
+pub fn scaled_object(folder: &Folder, file: &str, scaler: &str) -> anyhow::Result<Value> {
+    let mut scaled_object = one(folder.read(file)?, "ScaledObject")?;
+    set_scaler(&mut scaled_object, scaler)?;
     Ok(scaled_object)
+}
+
+/// An example: its workload, prepared, and its ScaledObject or ScaledJob with the address of the scaler on this host.
+pub fn example(folder: &Folder, file: &str, scaler: &str) -> anyhow::Result<Vec<Value>> {
+    let mut objects = folder.read(&format!("examples/{file}"))?;
+    for object in &mut objects {
+        let kind = object["kind"].as_str().unwrap_or_default().to_owned();
+        if matches!(kind.as_str(), "Deployment" | "ScaledJob") {
+            prepare_workers(object, folder.wait_time).with_context(|| format!("prepare {}", describe(object)))?;
+        }
+        if matches!(kind.as_str(), "ScaledObject" | "ScaledJob") {
+            set_scaler(object, scaler)?;
+        }
+    }
+    Ok(objects)
+}
+
+/// Kind and name of the one ScaledObject or ScaledJob among objects.
+pub fn scaled(objects: &[Value]) -> anyhow::Result<(&'static str, String)> {
+    let found = objects.iter().find_map(|object| {
+        let kind = ["ScaledObject", "ScaledJob"].into_iter().find(|kind| object["kind"] == *kind)?;
+        Some((kind, object["metadata"]["name"].as_str()?.to_owned()))
+    });
+    found.context("no ScaledObject and no ScaledJob")
+}
+
+fn set_scaler(scaled: &mut Value, scaler: &str) -> anyhow::Result<()> {
+    let triggers = scaled.pointer_mut("/spec/triggers").and_then(Value::as_array_mut).context("no triggers")?;
+    for trigger in triggers {
+        trigger["metadata"]["scalerAddress"] = json!(scaler);
+    }
+    Ok(())
+}
+
+/// Puts what the patch's trigger has more than the ScaledObject's (TLS, where its credentials are) into it.
+pub fn add_tls(objects: &mut [Value], patch: &[Value]) -> anyhow::Result<()> {
+    let from = patch.first().and_then(|patch| patch.pointer("/spec/triggers/0")).context("the patch has no trigger")?;
+    let scaled = objects.iter_mut().find(|object| object["kind"] == "ScaledObject").context("no ScaledObject")?;
+    let trigger = scaled.pointer_mut("/spec/triggers/0").context("no trigger")?;
+    trigger["metadata"]["enableTLS"] = from["metadata"]["enableTLS"].clone();
+    trigger["authenticationRef"] = from["authenticationRef"].clone();
+    Ok(())
 }
 
 fn one(documents: Vec<Value>, kind: &str) -> anyhow::Result<Value> {

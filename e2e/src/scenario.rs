@@ -1,109 +1,146 @@
-//! One trigger's story: deploy, wait for zero, send, watch 0 → several → 0, and account for every message.
+//! What is run: each scenario names its manifests, what its broker holds, what is sent where, and what goes wrong
+//! meanwhile. Data only; [`crate::story`] plays it.
 
-use std::time::Duration;
+use clap::ValueEnum;
+use serde_json::Value;
 
-use anyhow::{Context as _, bail, ensure};
+use crate::manifests::{self, Folder};
 
-use crate::cluster::{Cluster, object_path};
-use crate::ledger::Ledger;
-use crate::manifests::{self, NAMESPACE, QUEUE, RECEIVER};
-use crate::programs::{Programs, Server};
-use crate::timeline::Timeline;
-use crate::{Args, Trigger};
-
-/// How long the Deployment's first pod may live before KEDA takes it to zero.
-const TO_FIRST_ZERO: Duration = Duration::from_secs(180);
-/// How long the whole of up, work, cooldown and down may take.
-const TO_LAST_ZERO: Duration = Duration::from_secs(600);
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-
-/// Runs the story; fails where it does not go as it should.
-pub async fn run(args: &Args, trigger: Trigger, cluster: &Cluster) -> anyhow::Result<()> {
-    println!("\n== {} ==", trigger.file());
-    let programs = Programs::new(&args.programs)?;
-    let mut broker = programs.broker(args.host_address, QUEUE).await?;
-    let mut scaler = programs.scaler(args.host_address, &broker.address).await?;
-    let result = story(args, trigger, cluster, &programs, &mut broker, &mut scaler).await;
-    if result.is_err() {
-        eprintln!("the scaler's last lines:\n{}", programs.log_tail(&scaler));
-        eprintln!("the broker's last lines:\n{}", programs.log_tail(&broker));
-    }
-    result
+/// One scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// KEDA polls
+    External,
+    /// KEDA polls, and the scaler pushes activity
+    ExternalPush,
+    /// KEDA polls, and the policy is another one
+    Weighted,
+    /// A subscription of a topic
+    Subscription,
+    /// Two of our triggers in one ScaledObject
+    TwoTriggers,
+    /// external-push over TLS with certificates on both sides, from a ClusterTriggerAuthentication
+    Mtls,
+    /// Jobs instead of replicas
+    ScaledJob,
+    /// The scaler is killed while workers are busy, and started again 40 s later
+    ScalerRestart,
+    /// The namespace throttles everything for two minutes while workers are busy
+    Throttled,
+    /// As throttled, with a fallback that KEDA must reach
+    Fallback,
 }
 
-async fn story(
-    args: &Args,
-    trigger: Trigger,
-    cluster: &Cluster,
-    programs: &Programs,
-    broker: &mut Server,
-    scaler: &mut Server,
-) -> anyhow::Result<()> {
-    let connection_string = broker.connection_string.clone().context("the broker gave no connection string")?;
-    for namespace in manifests::read(&args.manifests, "base/namespace.yaml")? {
-        cluster.apply(&namespace, false).await?;
-    }
-    let receiver = manifests::receiver(&args.manifests, args.wait_time)?;
-    let scaled_object = manifests::scaled_object(&args.manifests, trigger.file(), &scaler.address)?;
-    // In the order of `kubectl apply -k`; what an earlier run left goes first.
-    cluster.delete(&object_path(&scaled_object)?).await?;
-    cluster.delete(&object_path(&receiver)?).await?;
-    let mut ledger = Ledger::new();
-    cluster.apply(&manifests::secret(&connection_string), false).await?;
-    cluster.apply(&receiver, false).await?;
-    cluster.apply(&scaled_object, false).await?;
+/// What goes wrong while the workers are busy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disturbance {
+    /// The scaler is killed; after so many seconds it is back at the same address.
+    ScalerAway {
+        /// For how long.
+        seconds: u64,
+    },
+    /// Every administration request is answered by 429.
+    Throttled {
+        /// For how long.
+        seconds: u64,
+    },
+}
 
-    let mut setup = Timeline::start();
-    setup.say("applied Secret, Deployment and ScaledObject");
-    loop {
-        ledger.look_for_pods(cluster).await?;
-        let replicas = cluster.replicas(NAMESPACE, RECEIVER).await?;
-        setup.note(replicas, ledger.len().await);
-        if replicas.wanted == 0 && replicas.ready == 0 {
-            break;
-        }
-        ensure!(setup.elapsed() < TO_FIRST_ZERO, "KEDA did not take the idle Deployment to 0");
-        broker.check()?;
-        scaler.check()?;
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+/// What a scenario is made of.
+pub struct Setting {
+    /// Applied in this order.
+    pub objects: Vec<Value>,
+    /// What is watched: the Deployment of this name, or Jobs.
+    pub target: Target,
+    /// The workers' pods.
+    pub pod_label: String,
+    /// The broker's flags for its entities.
+    pub entities: Vec<String>,
+    /// The sender's flags for where to send; each gets all messages' share.
+    pub destinations: Vec<[&'static str; 2]>,
+    /// Whether KEDA and the scaler speak TLS with certificates on both sides.
+    pub mtls: bool,
+    /// What goes wrong.
+    pub disturbance: Option<Disturbance>,
+    /// The fallback's replicas, which must be reached during the disturbance.
+    pub fallback_replicas: Option<i32>,
+    /// Times the messages that a quiet scenario gets, so that there is work for as long as the disturbance lasts.
+    pub load: u32,
+}
 
-    let mut timeline = Timeline::start();
-    let sent = programs.send(&connection_string, QUEUE, args.messages).await?;
-    timeline.say(&format!("{} messages sent", sent.len()));
-    loop {
-        ledger.look_for_pods(cluster).await?;
-        let replicas = cluster.replicas(NAMESPACE, RECEIVER).await?;
-        timeline.note(replicas, ledger.len().await);
-        if timeline.back_to_zero.is_some() && replicas.ready == 0 {
-            break;
-        }
-        if timeline.elapsed() > TO_LAST_ZERO {
-            bail!("not back at 0 after {TO_LAST_ZERO:?}: {replicas:?}, handled {}", ledger.len().await);
-        }
-        broker.check()?;
-        scaler.check()?;
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-    let pods = ledger.pods();
-    let handled = tokio::time::timeout(Duration::from_secs(60), ledger.finish()).await.context("logs have no end")?;
+/// What KEDA scales.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A Deployment, by name.
+    Deployment(String),
+    /// The Jobs of a ScaledJob, by its name.
+    Jobs(String),
+}
 
-    let lost: Vec<&u64> = sent.iter().filter(|id| !handled.contains_key(id)).collect();
-    let twice = handled.values().filter(|times| **times > 1).count();
-    let seconds = |at: Option<Duration>| at.map_or("never".to_owned(), |at| format!("{:.1} s", at.as_secs_f64()));
-    println!(
-        "sent {}, handled {}, twice {twice}, lost {}; peak {} replicas, {pods} pods; first replica {}, first ready {}, \
-         back to zero {}",
-        sent.len(),
-        handled.len(),
-        lost.len(),
-        timeline.peak,
-        seconds(timeline.first_wanted),
-        seconds(timeline.first_ready),
-        seconds(timeline.back_to_zero),
-    );
-    ensure!(lost.is_empty(), "lost: {lost:?}");
-    ensure!(timeline.peak > 1, "never more than one replica");
-    cluster.delete(&object_path(&scaled_object)?).await?;
-    cluster.delete(&object_path(&receiver)?).await
+impl Scenario {
+    /// Its manifests, changed where a run on this host must differ.
+    pub fn setting(self, folder: &Folder, scaler: &str) -> anyhow::Result<Setting> {
+        let plain = |file: &str| -> anyhow::Result<Setting> {
+            let scaled_object = manifests::scaled_object(folder, &format!("scaled-objects/{file}"), scaler)?;
+            Ok(Setting {
+                objects: vec![manifests::receiver(folder)?, scaled_object],
+                target: Target::Deployment(manifests::RECEIVER.to_owned()),
+                pod_label: format!("app.kubernetes.io/name={}", manifests::RECEIVER),
+                entities: vec!["--queue".into(), manifests::QUEUE.into()],
+                destinations: vec![["--queue", manifests::QUEUE]],
+                mtls: false,
+                disturbance: None,
+                fallback_replicas: None,
+                load: 1,
+            })
+        };
+        let example = |file: &str| -> anyhow::Result<Setting> {
+            let objects = manifests::example(folder, file, scaler)?;
+            let (kind, name) = manifests::scaled(&objects)?;
+            let target =
+                if kind == "ScaledJob" { Target::Jobs(name.clone()) } else { Target::Deployment(name.clone()) };
+            let pod_label = format!("app.kubernetes.io/name={name}");
+            Ok(Setting { objects, target, pod_label, ..plain("external.yaml")? })
+        };
+        Ok(match self {
+            Self::External => plain("external.yaml")?,
+            Self::ExternalPush => plain("external-push.yaml")?,
+            Self::Weighted => plain("weighted.yaml")?,
+            Self::Subscription => Setting {
+                entities: ["--topic", "events", "--subscription", "events/billing"].map(str::to_owned).to_vec(),
+                destinations: vec![["--topic", "events"]],
+                ..example("subscription.yaml")?
+            },
+            Self::TwoTriggers => Setting {
+                entities: ["--queue", "orders", "--queue", "refunds"].map(str::to_owned).to_vec(),
+                destinations: vec![["--queue", "orders"], ["--queue", "refunds"]],
+                ..example("two-triggers.yaml")?
+            },
+            Self::Mtls => {
+                let mut setting = plain("external-push.yaml")?;
+                let patch = folder.read("overlays/local-mtls/scaled-object-tls.yaml")?;
+                let authentication = folder.read("overlays/local-mtls/cluster-trigger-authentication.yaml")?;
+                manifests::add_tls(&mut setting.objects, &patch)?;
+                setting.objects.splice(0..0, authentication);
+                Setting { mtls: true, ..setting }
+            }
+            Self::ScaledJob => example("scaled-job.yaml")?,
+            Self::ScalerRestart => Setting {
+                disturbance: Some(Disturbance::ScalerAway { seconds: 40 }),
+                load: 4,
+                ..plain("external.yaml")?
+            },
+            Self::Throttled => Setting {
+                disturbance: Some(Disturbance::Throttled { seconds: 120 }),
+                load: 7,
+                ..plain("external.yaml")?
+            },
+            Self::Fallback => Setting {
+                disturbance: Some(Disturbance::Throttled { seconds: 200 }),
+                fallback_replicas: Some(4),
+                load: 7,
+                ..example("fallback.yaml")?
+            },
+        })
+    }
 }

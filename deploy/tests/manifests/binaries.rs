@@ -109,7 +109,7 @@ fn container_problems(
 fn port_problems(container: &Value, matches: &ArgMatches) -> Vec<String> {
     let mut problems = Vec::new();
     let mut listened = BTreeSet::new();
-    for address in values(matches, "listen") {
+    for address in [values(matches, "listen"), values(matches, "admin_listen")].concat() {
         match address.parse::<SocketAddr>() {
             Ok(address) if address.ip().is_unspecified() => {
                 listened.insert(u64::from(address.port()));
@@ -122,11 +122,15 @@ fn port_problems(container: &Value, matches: &ArgMatches) -> Vec<String> {
     if open != listened {
         problems.push(format!("it listens on the ports {listened:?}, but the manifest opens {open:?}"));
     }
-    let speaks_grpc = items(container, "command").any(|word| word == "/scaler");
+    // The scaler answers probes on its administration port, which is never behind TLS.
+    let asked: BTreeSet<_> = match values(matches, "admin_listen").last().and_then(|address| address.parse().ok()) {
+        Some(SocketAddr::V4(admin)) => BTreeSet::from([u64::from(admin.port())]),
+        _ => listened.clone(),
+    };
     for name in ["startupProbe", "readinessProbe", "livenessProbe"] {
         let Some(probe) = container.get(name) else { continue };
-        let port = probe.pointer(if speaks_grpc { "/grpc/port" } else { "/httpGet/port" }).and_then(Value::as_u64);
-        if port.is_none_or(|port| !listened.contains(&port)) {
+        let port = probe.pointer("/httpGet/port").and_then(Value::as_u64);
+        if port.is_none_or(|port| !asked.contains(&port)) {
             problems.push(format!("the {name} does not ask where and how it serves: {probe}"));
         }
     }
