@@ -48,6 +48,12 @@ impl Admin {
         Self { hub, access, started: SystemTime::now() }
     }
 
+    /// Whether a name is that of a topic.
+    pub(crate) fn is_topic(&self, name: &str) -> bool {
+        crate::state::EntityName::new(name)
+            .is_ok_and(|name| self.hub.read(|state| state.describe_topic(&name).is_some()))
+    }
+
     /// Answers one request.
     pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());

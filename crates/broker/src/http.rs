@@ -98,10 +98,13 @@ impl Http {
         let path = percent_decode_str(request.uri().path()).decode_utf8_lossy().into_owned();
         let has_if_match = request.headers().contains_key(IF_MATCH);
         let kind = Operation::of_request(request.method(), &path, has_if_match);
-        let Some((operation, entity)) = kind else {
+        let Some((mut operation, entity)) = kind else {
             request.extensions_mut().insert(caller);
             return self.admin.answer(request).await;
         };
+        if operation == Operation::GetQueue && entity.as_deref().is_some_and(|name| self.admin.is_topic(name)) {
+            operation = Operation::GetTopic;
+        }
         let mut counted = Counted { counters: &self.counters, operation, outcome: Outcome::Error };
         let response = match self.admit(operation, entity.as_deref(), &caller).await {
             Ok(()) => {

@@ -32,10 +32,12 @@ pub(crate) async fn conduct(
         // Requests over HTTP stand still one by one, so that the control endpoint keeps answering.
         let standstill = if plane == Plane::Amqp && !stop.is_cancelled() { faults.standstill(plane) } else { None };
         tokio::select! {
-            () = serving.as_mut(), if standstill.is_none() => return,
+            // A fault that is there comes before anything that is done on the connection.
+            biased;
+            () = cut.cancelled() => {}
             // Its sender lives as long as the broker.
             _ = changes.changed() => {}
-            () = cut.cancelled() => {}
+            () = serving.as_mut(), if standstill.is_none() => return,
             () = Stall::lifted(standstill.as_ref()) => {}
             () = stop.cancelled(), if standstill.is_some() => {}
         }

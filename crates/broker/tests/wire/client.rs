@@ -202,6 +202,29 @@ impl Client {
         self.stream.write_all(&output).await.expect("writable");
     }
 
+    /// Reads until the connection ends; how, if not politely.
+    pub(crate) async fn ended(&mut self) -> Option<std::io::ErrorKind> {
+        let ending = async {
+            let mut bytes = vec![0; 4096];
+            loop {
+                match self.stream.read(&mut bytes).await {
+                    Ok(0) => return None,
+                    Ok(_) => {}
+                    Err(error) => return Some(error.kind()),
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, ending).await.expect("the connection ends in time")
+    }
+
+    /// Whether such an event has come and was not waited for.
+    pub(crate) fn has(&mut self, is_such: impl Fn(&Event) -> bool) -> bool {
+        while let Some(event) = self.engine.next_event() {
+            self.events.push_back(event);
+        }
+        self.events.iter().any(is_such)
+    }
+
     /// Writes bytes that the engine would not write.
     pub(crate) async fn write_raw(&mut self, bytes: &[u8]) {
         self.flush().await;

@@ -9,6 +9,7 @@ mod access;
 mod admin;
 mod client;
 mod counters;
+mod faults;
 mod http;
 mod management;
 mod ports;
