@@ -114,6 +114,8 @@ fn failure(error: &AdministrationError) -> ReadFailure {
     match error {
         AdministrationError::NotFound { .. } => ReadFailure::NotFound(what),
         AdministrationError::Unauthorized { .. } => ReadFailure::Unauthorized(what),
+        // Somebody must change something: a secret that ended, an identity that is not trusted.
+        AdministrationError::NoToken { source, .. } if !source.is_transient() => ReadFailure::Unauthorized(what),
         AdministrationError::Throttled { retry_after, .. } => {
             ReadFailure::Throttled { what, retry_after: *retry_after }
         }

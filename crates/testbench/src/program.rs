@@ -52,6 +52,11 @@ impl Program {
         Self { child, stdout, stderr, readers }
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("it was not waited for")
+    }
+
     /// What it has written to stderr so far.
     pub fn stderr(&self) -> String {
         self.stderr.lock().expect("no panic before").clone()

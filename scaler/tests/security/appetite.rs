@@ -1,0 +1,93 @@
+//! Attacks on memory and time: patterns that explode, a thousand credentials. Others must not notice.
+
+use std::time::Instant;
+
+use broker::Options;
+use tonic::Code;
+
+use crate::support::{PROMPT, Scaler, broker};
+
+/// What the process may grow by under an attack, in KiB. A debug build's allocator keeps some; a leak of one compiled
+/// pattern or one HTTP client for each call would be several times this.
+const GROWTH_KIB: u64 = 96 * 1024;
+
+#[tokio::test]
+async fn a_giant_pattern_is_refused_before_it_costs_anything() {
+    let scaler = Scaler::plain().await;
+    let before = scaler.resident_kib();
+    let connection = "Endpoint=sb://orders.servicebus.windows.net;SharedAccessKeyName=n;SharedAccessKey=k";
+    for pattern in [
+        "a".repeat(257),
+        "a".repeat(200_000),
+        "(a{1000}){1000}".to_owned(),
+        "((a{100}){100}){100}".to_owned(),
+        r"(\pL{1000}){1000}".to_owned(),
+        r"(?i)\pL{1000}".to_owned(),
+        "(".repeat(128) + &")".repeat(128),
+        "[".repeat(256),
+        "(?:a|".repeat(50) + &")".repeat(50),
+        "x*".repeat(128),
+    ] {
+        let asked = Instant::now();
+        let metadata = [("useRegex", "true"), ("queueName", &*pattern), ("connectionFromEnv", connection)];
+        // Some are sound after all and fail later, at the host that is not there; none may take long.
+        let status = scaler.ask("shop", &metadata).await.expect_err(&pattern);
+        assert!(asked.elapsed() < PROMPT, "{:?} for {pattern:?}", asked.elapsed());
+        assert!(matches!(status.code(), Code::InvalidArgument | Code::Unavailable), "{pattern:?}: {status}");
+        assert!(status.message().len() < 2_000, "an answer is no mirror: {}", status.message().len());
+    }
+    for pattern in ["a".repeat(257), "(a{1000}){1000}".to_owned(), r"(\pL{1000}){1000}".to_owned()] {
+        let metadata = [("useRegex", "true"), ("queueName", &*pattern), ("connectionFromEnv", connection)];
+        scaler.refuses("shop", &metadata, Code::InvalidArgument, &["queueName"]).await;
+    }
+    let grown = scaler.resident_kib().saturating_sub(before);
+    assert!(grown < GROWTH_KIB, "{grown} KiB more");
+}
+
+#[tokio::test]
+async fn many_patterns_are_not_kept_for_ever() {
+    let scaler = Scaler::plain().await;
+    let ask = async |number: usize| {
+        let pattern = format!(r"{number}[a-z]{{200}}\pL{{2}}");
+        scaler.ask("shop", &[("useRegex", "true"), ("queueName", &pattern)]).await.expect_err("there is no connection");
+    };
+    // The caches are warm after some; from then on nothing may grow with their number.
+    for number in 0..300 {
+        ask(number).await;
+    }
+    let before = scaler.resident_kib();
+    for number in 300..1_500 {
+        ask(number).await;
+    }
+    let grown = scaler.resident_kib().saturating_sub(before);
+    assert!(grown < GROWTH_KIB, "{grown} KiB more");
+}
+
+#[tokio::test]
+async fn a_thousand_credentials_of_one_namespace_hurt_nobody_else() {
+    let broker = broker(Options::default()).await;
+    let scaler = Scaler::start("creditsPerSecond: 1000000", &[], |_| {}).await;
+    let good = ("connectionFromEnv", broker.connection_string());
+    scaler.ask("shop", &[good]).await.expect("before the attack");
+    let before = scaler.resident_kib();
+    let (mut tried, mut refused) = (0, 0);
+    for number in 0..1_000 {
+        let connection =
+            broker.connection_string().replace("SharedAccessKey=", &format!("SharedAccessKey=guess{number}"));
+        let status = scaler.ask("evil", &[("connectionFromEnv", &connection)]).await.expect_err("a wrong key");
+        match status.code() {
+            Code::Unauthenticated | Code::Unavailable => tried += 1,
+            Code::ResourceExhausted => {
+                refused += 1;
+                assert!(status.message().contains("limits.credentialsPerNamespace"), "{status}");
+            }
+            _ => panic!("{status}"),
+        }
+    }
+    assert_eq!((tried, refused), (50, 950), "the limit's default is 50");
+    let grown = scaler.resident_kib().saturating_sub(before);
+    assert!(grown < GROWTH_KIB, "{grown} KiB more");
+    scaler.ask("shop", &[good]).await.expect("after the attack, from a cache or not");
+    scaler.ask("billing", &[good]).await.expect("a newcomer, too");
+    scaler.refuses("evil", &[good], Code::ResourceExhausted, &["\"evil\"", "50 distinct credentials"]).await;
+}
