@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use servicebus::Adapter;
+use servicebus::{Adapter, AdministrationClient, ConnectionString, EntitySettings};
 use testbench::{Bench, Program, QUEUE, clients, until, within};
 use workload::body;
 
@@ -53,6 +53,29 @@ async fn every_message_arrives_once_with_the_articles_body() {
         let expected: Vec<String> = (40..290).map(|id| format!(r#"{{"foo":"bar","id":{id}}}"#)).collect();
         assert_eq!(bodies(&bench).await, expected, "{client}");
         assert_eq!(bench.ledger("ledger"), (40..290).collect::<Vec<u64>>(), "{client}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_sent_to_a_topic_is_in_each_of_its_subscriptions() {
+    for client in clients() {
+        let bench = Bench::start(MINUTE).await;
+        let connection = ConnectionString::parse(bench.connection_string()).expect("the broker's own");
+        let administration = AdministrationClient::new(&connection).expect("a client");
+        administration.create_topic("events").await.expect("made");
+        for name in ["audit", "billing"] {
+            let made = administration.create_subscription("events", name, &EntitySettings::default()).await;
+            made.expect("made");
+        }
+        let arguments = ["--topic", "events", "--messages", "30", "--client", client.name()];
+        let environment = [("SERVICEBUS_CONNECTION_STR", bench.connection_string())];
+        let ended = Program::start(SENDER, &arguments, &environment).ended().await;
+        assert!(ended.status.success(), "{client}: {}", ended.stderr);
+        assert!(ended.stdout.starts_with("sent 30 messages"), "{client}: {}", ended.stdout);
+        for name in ["audit", "billing"] {
+            let counts = administration.subscription("events", name).await.expect("described").counts;
+            assert_eq!(counts.active, 30, "{client}: {name}");
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use servicebus::Adapter;
+use servicebus::{Adapter, AdministrationClient, ConnectionString, EntityName, EntitySettings, OutgoingMessage};
 use testbench::{Bench, Program, QUEUE, clients, until, within};
 
 const WORKER: &str = env!("CARGO_BIN_EXE_worker");
@@ -59,6 +59,47 @@ async fn a_worker_of_a_job_ends_by_itself_when_there_is_nothing_left() {
         assert!(ended.status.success(), "{client}: {}", ended.stderr);
         assert_eq!(bench.ledger("ledger"), (0..20).collect::<Vec<u64>>(), "{client}");
         bench.until_counts(0, 0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_is_worked_off_like_a_queue() {
+    for client in clients() {
+        let bench = Bench::start(MINUTE).await;
+        let connection = ConnectionString::parse(bench.connection_string()).expect("the broker's own");
+        let administration = AdministrationClient::new(&connection).expect("a client");
+        administration.create_topic("events").await.expect("made");
+        for name in ["audit", "billing"] {
+            let made = administration.create_subscription("events", name, &EntitySettings::default()).await;
+            made.expect("made");
+        }
+        let topic = servicebus::connect(&connection, EntityName::topic("events"), Adapter::Ours).expect("a client");
+        let messages: Vec<OutgoingMessage> = (0..20)
+            .map(|id| OutgoingMessage {
+                message_id: format!("message-{id}"),
+                content_type: None,
+                body: workload::body::encode(id),
+                scheduled_enqueue_time: None,
+            })
+            .collect();
+        within("send", topic.send(&messages)).await.expect("sent");
+        let ledger = bench.file("ledger");
+        let arguments = ["--ledger", ledger.to_str().expect("utf-8"), "--client", client.name(), "--wait-time", "0.01"];
+        let environment = [
+            ("SERVICEBUS_CONNECTION_STR", bench.connection_string()),
+            ("SERVICEBUS_QUEUE_NAME", ""),
+            ("SERVICEBUS_TOPIC_NAME", "events"),
+            ("SERVICEBUS_SUBSCRIPTION_NAME", "audit"),
+            ("EXIT_WHEN_IDLE", "0.3"),
+        ];
+        let ended = Program::start(WORKER, &arguments, &environment).ended().await;
+        assert!(ended.status.success(), "{client}: {}", ended.stderr);
+        assert!(ended.stderr.contains("entity=\"events/Subscriptions/audit\""), "{client}: {}", ended.stderr);
+        assert_eq!(bench.ledger("ledger"), (0..20).collect::<Vec<u64>>(), "{client}");
+        for (name, left) in [("audit", 0), ("billing", 20)] {
+            let counts = administration.subscription("events", name).await.expect("described").counts;
+            assert_eq!((counts.active, counts.dead_letter), (left, 0), "{client}: {name}");
+        }
     }
 }
 

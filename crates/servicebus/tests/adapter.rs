@@ -63,6 +63,10 @@ run!(
         closing::closing_twice_and_calls_after_closing_end_at_once,
         closing::closing_ends_a_wait,
         closing::a_client_dropped_without_closing_gives_back,
+        topics::every_subscription_gets_what_is_sent_to_the_topic,
+        topics::a_subscription_is_settled_renewed_and_peeked_like_a_queue,
+        topics::an_unknown_topic_or_subscription_is_not_found,
+        topics::a_topic_gives_nothing_and_a_subscription_takes_nothing,
     ]
 );
 
@@ -110,5 +114,9 @@ run!(
         failing::an_unreachable_broker_is_an_error,
         closing::closing_twice_and_calls_after_closing_end_at_once,
         closing::closing_ends_a_wait,
+        topics::every_subscription_gets_what_is_sent_to_the_topic,
+        topics::a_subscription_is_settled_renewed_and_peeked_like_a_queue,
+        topics::an_unknown_topic_or_subscription_is_not_found,
+        topics::a_topic_gives_nothing_and_a_subscription_takes_nothing,
     ]
 );

@@ -20,6 +20,8 @@ use sha2::{Digest as _, Sha256};
 
 #[path = "entra/giver.rs"]
 mod giver;
+#[path = "entra/silence.rs"]
+mod silence;
 
 use giver::{Giver, http, token};
 
@@ -180,6 +182,21 @@ async fn a_certificate_that_cannot_be_used_is_told_apart() {
     }
 }
 
+/// Runs one test of this file in a process of its own, with these variables; gives what it printed.
+async fn once_more(test: &str, environment: &[(&str, &str)]) -> String {
+    let child = tokio::process::Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "--nocapture", test])
+        .env_remove("IDENTITY_SERVER_THUMBPRINT")
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(PATIENT, child).await.expect("in time").expect("ran");
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    text
+}
+
 /// Set in the process whose environment is that of a container with a managed identity.
 const MANAGED: &str = "SERVICEBUS_TEST_MANAGED_IDENTITY";
 
@@ -202,18 +219,11 @@ async fn a_managed_identity_asks_the_metadata_service() {
         r#"{{"access_token":"{TOKEN}","expires_on":"{end}","token_type":"Bearer","resource":"https://servicebus.azure.net"}}"#
     );
     let mut giver = Giver::start_plain(move |_| Some(http("200 OK", &body))).await;
-    let child = tokio::process::Command::new(std::env::current_exe().expect("this test"))
-        .args(["--exact", "a_managed_identity_asks_the_metadata_service"])
-        .env(MANAGED, broker.addresses()[0].to_string())
-        .env("IDENTITY_ENDPOINT", format!("http://localhost:{}/msi/token", giver.port))
-        .env("IDENTITY_HEADER", "from-the-environment")
-        .env_remove("IDENTITY_SERVER_THUMBPRINT")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = tokio::time::timeout(PATIENT, child).await.expect("in time").expect("ran");
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    let address = broker.addresses()[0].to_string();
+    let endpoint = format!("http://localhost:{}/msi/token", giver.port);
+    let environment =
+        [(MANAGED, address.as_str()), ("IDENTITY_ENDPOINT", &endpoint), ("IDENTITY_HEADER", "from-the-environment")];
+    once_more("a_managed_identity_asks_the_metadata_service", &environment).await;
     let asked = giver.asked().await;
     let line = asked.head.lines().next().expect("a line");
     assert!(line.starts_with("GET /msi/token?") && line.contains(&format!("client_id={CLIENT}")), "{line}");

@@ -1,101 +1,98 @@
-//! Without `UseDevelopmentEmulator` everything goes over TLS, AMQP and administration alike, and certificates are checked.
+//! Without `UseDevelopmentEmulator` everything goes over TLS, AMQP and administration alike, and certificates are checked: by
+//! what the system trusts, and by the authorities given.
 
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Broker, Options, QueueOptions};
+use broker::{Broker, Options, QueueOptions, SubscriptionOptions, TlsOptions};
 use bytes::Bytes;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use servicebus::{
-    Adapter, AdministrationClient, AdministrationError, AdministrationOptions, ConnectionString, FailureKind,
-    OutgoingMessage, Settlement, connect,
+    Adapter, AdministrationClient, AdministrationError, AdministrationOptions, ClientOptions, ConnectionString,
+    EntityName, ExtraRoots, FailureKind, OutgoingMessage, Settlement, connect, connect_with,
 };
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
 
 const QUEUE: &str = "orders";
-/// Set in the process that trusts the test's certificate authority: where the two sides of a TLS port are.
-const TRUSTED: &str = "SERVICEBUS_TEST_TLS";
 const DEADLINE: Duration = Duration::from_mins(1);
+/// Set in a process of a test's own: the connection string to be tried there.
+const CONNECTION: &str = "SERVICEBUS_TEST_TLS";
+/// The same for the way without TLS, and the authority, as PEM.
+const PLAIN: &str = "SERVICEBUS_TEST_PLAIN";
+const AUTHORITY: &str = "SERVICEBUS_TEST_AUTHORITY";
 
-/// A port that speaks TLS before a broker; gives a connection string to it and the certificate to be trusted.
-async fn tls_before_a_broker() -> (Broker, String, String) {
-    let queues = vec![QueueOptions::new(QUEUE)];
-    let broker = Broker::start(Options { queues, ..Options::default() }).await.expect("a broker");
-    let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().expect("a key")).expect("signed");
-    let key = KeyPair::generate().expect("a key");
-    let leaf = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
-    let leaf = leaf.signed_by(&key, &authority).expect("signed");
-    let certificate = CertificateDer::from(leaf.der().to_vec());
-    let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("protocol versions")
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .expect("a configuration");
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let port = listener.local_addr().expect("bound").port();
-    let upstream = broker.addresses()[0];
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let (Ok(mut client), Ok(mut broker)) =
-                    (acceptor.accept(stream).await, TcpStream::connect(upstream).await)
-                else {
-                    return;
-                };
-                // Either side may end it.
-                let _ = tokio::io::copy_bidirectional(&mut client, &mut broker).await;
-            });
-        }
-    });
-    let connection = format!(
-        "Endpoint=sb://localhost:{port};SharedAccessKeyName={};SharedAccessKey={}",
-        broker::EMULATOR_KEY_NAME,
-        broker::EMULATOR_KEY
-    );
-    (broker, connection, authority.pem())
+/// A broker that speaks TLS beside plain AMQP and HTTP, with a queue and a subscription.
+async fn broker() -> Broker {
+    let options = Options {
+        queues: vec![QueueOptions::new(QUEUE)],
+        topics: vec!["events".to_owned()],
+        subscriptions: vec![SubscriptionOptions::new("events", "audit")],
+        tls: Some(TlsOptions::generated()),
+        ..Options::default()
+    };
+    Broker::start(options).await.expect("a broker")
 }
 
-fn options() -> AdministrationOptions {
-    AdministrationOptions { timeout: DEADLINE, ..AdministrationOptions::default() }
+fn over_tls(broker: &Broker) -> ConnectionString {
+    ConnectionString::parse(broker.tls_connection_string().expect("it speaks TLS")).expect("the broker's own")
 }
 
-/// The certificates that a process trusts are named by its environment, so this test runs itself once more, as a process
-/// whose `SSL_CERT_FILE` is the test's authority.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_trusted_certificate_lets_everything_through() {
-    if let Ok(connection) = std::env::var(TRUSTED) {
-        return send_receive_and_count(&connection).await;
-    }
-    let (_broker, connection, authority) = tls_before_a_broker().await;
-    let directory = tempfile::tempdir().expect("a directory");
-    let file = directory.path().join("authority.pem");
-    std::fs::write(&file, authority).expect("written");
+fn authority(broker: &Broker) -> &str {
+    broker.certificate_authority_pem().expect("it made one")
+}
+
+fn options(extra_roots: ExtraRoots) -> AdministrationOptions {
+    AdministrationOptions { timeout: DEADLINE, extra_roots, ..AdministrationOptions::default() }
+}
+
+/// What a process trusts is named by its environment, so a test that is about that runs itself once more, as a process with
+/// another one. Gives what it printed if it failed.
+async fn once_more(test: &str, environment: &[(&str, &str)]) -> Result<(), String> {
     let child = tokio::process::Command::new(std::env::current_exe().expect("this test"))
-        .args(["--exact", "a_trusted_certificate_lets_everything_through"])
-        .env(TRUSTED, connection)
-        .env("SSL_CERT_FILE", &file)
+        .args(["--exact", test])
+        .env_remove("SSL_CERT_FILE")
         .env_remove("SSL_CERT_DIR")
+        .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
     let output = tokio::time::timeout(DEADLINE, child).await.expect("in time").expect("ran");
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    if output.status.success() && text.contains("1 passed") { Ok(()) } else { Err(text) }
 }
 
-async fn send_receive_and_count(connection: &str) {
-    let connection = ConnectionString::parse(connection).expect("a connection string");
-    let client = connect(&connection, QUEUE, Adapter::Ours).expect("a client");
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_the_system_trusts_lets_everything_through() {
+    if let Ok(connection) = std::env::var(CONNECTION) {
+        let connection = ConnectionString::parse(&connection).expect("a connection string");
+        for adapter in Adapter::ALL.into_iter().filter(|adapter| adapter.is_built()) {
+            exchange(&connection, adapter, ExtraRoots::default()).await;
+        }
+        return;
+    }
+    let broker = broker().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("authority.pem");
+    std::fs::write(&file, authority(&broker)).expect("written");
+    let connection = broker.tls_connection_string().expect("it speaks TLS");
+    let environment = [(CONNECTION, connection), ("SSL_CERT_FILE", file.to_str().expect("UTF-8"))];
+    let test = "a_certificate_that_the_system_trusts_lets_everything_through";
+    once_more(test, &environment).await.unwrap_or_else(|text| panic!("{text}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_authority_given_beside_the_system_s_lets_everything_through() {
+    let broker = broker().await;
+    let roots = ExtraRoots::from_pem(authority(&broker).as_bytes()).expect("a certificate");
+    exchange(&over_tls(&broker), Adapter::Ours, roots).await;
+    assert!(broker.counters().connections.accepted_tls >= 5, "all of it over TLS");
+}
+
+/// Sends to queue and topic, receives from queue and subscription, reads the counts of both.
+async fn exchange(connection: &ConnectionString, adapter: Adapter, roots: ExtraRoots) {
+    let client_options = ClientOptions { extra_roots: roots.clone(), ..ClientOptions::default() };
+    let client = |entity: EntityName| connect_with(connection, entity, adapter, &client_options).expect("a client");
+    let administration = AdministrationClient::with_options(connection, options(roots)).expect("a client");
     // More than one TLS record and more than one frame.
     let message = OutgoingMessage {
         message_id: "m-1".to_owned(),
@@ -103,30 +100,90 @@ async fn send_receive_and_count(connection: &str) {
         body: Bytes::from(vec![b'x'; 200_000]),
         scheduled_enqueue_time: None,
     };
-    client.send(std::slice::from_ref(&message)).await.expect("sent");
-    let administration = AdministrationClient::with_options(&connection, options()).expect("a client");
-    assert_eq!(administration.queue(QUEUE).await.expect("described").counts.active, 1);
-    let received = client.receive(1, DEADLINE).await.expect("received");
-    assert_eq!(received[0].body, message.body);
-    client.settle(received[0].lock_token, Settlement::Complete).await.expect("completed");
-    assert_eq!(administration.queue(QUEUE).await.expect("described").counts.active, 0);
-    client.close().await.expect("closed");
+    let subscription = EntityName::subscription("events", "audit");
+    for (to, from) in
+        [(EntityName::queue(QUEUE), EntityName::queue(QUEUE)), (EntityName::topic("events"), subscription)]
+    {
+        let (sender, receiver) = (client(to), client(from.clone()));
+        sender.send(std::slice::from_ref(&message)).await.expect("sent");
+        let counts = || async {
+            let description = match &from {
+                EntityName::Subscription { topic, name } => administration.subscription(topic, name).await,
+                _ => administration.queue(QUEUE).await,
+            };
+            description.expect("described").counts
+        };
+        assert_eq!(counts().await.active, 1, "{from}");
+        let received = receiver.receive(1, DEADLINE).await.expect("received");
+        assert_eq!(received[0].body, message.body);
+        receiver.settle(received[0].lock_token, Settlement::Complete).await.expect("completed");
+        assert_eq!(counts().await.active, 0, "{from}");
+        sender.close().await.expect("closed");
+        receiver.close().await.expect("closed");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_of_an_unknown_authority_is_refused() {
-    let (_broker, connection, _) = tls_before_a_broker().await;
-    let connection = ConnectionString::parse(&connection).expect("a connection string");
-    let client = connect(&connection, QUEUE, Adapter::Ours).expect("a client");
+    let (broker, stranger) = (broker().await, broker().await);
+    // On a machine without any root certificates too, there is somebody to trust.
+    let roots = ExtraRoots::from_pem(authority(&stranger).as_bytes()).expect("a certificate");
+    let client_options = ClientOptions { extra_roots: roots.clone(), ..ClientOptions::default() };
+    let client = connect_with(&over_tls(&broker), QUEUE, Adapter::Ours, &client_options).expect("a client");
     let error =
         tokio::time::timeout(DEADLINE, client.max_batch_bytes()).await.expect("in time").expect_err("not trusted");
     assert_eq!(error.kind, FailureKind::Refused, "{error:?}");
-    // A machine without any root certificate cannot even make the client.
-    match AdministrationClient::with_options(&connection, options()) {
-        Err(error) => assert!(matches!(error, AdministrationError::Tls(_)), "{error:?}"),
-        Ok(client) => {
-            let error = client.queue(QUEUE).await.expect_err("not trusted");
-            assert!(matches!(error, AdministrationError::Untrusted { .. }), "{error:?}");
+    let client = AdministrationClient::with_options(&over_tls(&broker), options(roots)).expect("a client");
+    let error = client.queue(QUEUE).await.expect_err("not trusted");
+    let AdministrationError::Untrusted { source, .. } = &error else { panic!("{error:?}") };
+    assert!(source.to_string().starts_with("invalid peer certificate"), "{source}");
+    assert!(!error.is_transient());
+    assert_eq!(broker.counters().total.operations, 0, "no credential was sent");
+}
+
+#[tokio::test]
+async fn a_port_that_answers_in_the_clear_gets_no_credential() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // The client may leave before it has read everything.
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         }
+    });
+    let text = format!("Endpoint=sb://{address};SharedAccessKeyName=n;SharedAccessKey=k");
+    let (connection, other) = (ConnectionString::parse(&text).expect("well formed"), broker().await);
+    let roots = ExtraRoots::from_pem(authority(&other).as_bytes()).expect("a certificate");
+    let client = AdministrationClient::with_options(&connection, options(roots)).expect("a client");
+    let error = client.queue(QUEUE).await.expect_err("no TLS there");
+    assert!(matches!(error, AdministrationError::Untrusted { .. }), "{error:?}");
+    assert_eq!(error.to_string(), "no TLS connection to 127.0.0.1");
+}
+
+/// As in an image without a bundle of certificates.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_system_s_certificates_plain_http_and_the_authority_given_still_work() {
+    if let (Ok(connection), Ok(plain), Ok(authority)) =
+        (std::env::var(CONNECTION), std::env::var(PLAIN), std::env::var(AUTHORITY))
+    {
+        let connection = ConnectionString::parse(&connection).expect("a connection string");
+        let error = AdministrationClient::with_options(&connection, options(ExtraRoots::default()));
+        let error = error.expect_err("nobody to trust");
+        assert!(matches!(error, AdministrationError::Tls(_)), "{error:?}");
+        let client = connect(&connection, QUEUE, Adapter::Ours).expect("a client");
+        let error = client.max_batch_bytes().await.expect_err("nobody to trust");
+        assert_eq!(error.kind, FailureKind::Refused, "{error:?}");
+        exchange(&connection, Adapter::Ours, ExtraRoots::from_pem(authority.as_bytes()).expect("PEM")).await;
+        let plain = ConnectionString::parse(&plain).expect("a connection string");
+        return exchange(&plain, Adapter::Ours, ExtraRoots::default()).await;
     }
+    let broker = broker().await;
+    let environment = [
+        (CONNECTION, broker.tls_connection_string().expect("it speaks TLS")),
+        (PLAIN, broker.connection_string()),
+        (AUTHORITY, authority(&broker)),
+        ("SSL_CERT_FILE", "/nonexistent/certificates"),
+    ];
+    let test = "without_the_system_s_certificates_plain_http_and_the_authority_given_still_work";
+    once_more(test, &environment).await.unwrap_or_else(|text| panic!("{text}"));
 }

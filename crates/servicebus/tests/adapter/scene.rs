@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use broker::{Broker, Options, QueueOptions};
+use broker::{Broker, Options, QueueOptions, SubscriptionOptions};
 use bytes::Bytes;
 use servicebus::{
-    Adapter, AdministrationClient, AdministrationOptions, ClientOptions, ConnectionString, EntityCounts,
+    Adapter, AdministrationClient, AdministrationOptions, ClientOptions, ConnectionString, EntityCounts, EntityName,
     OutgoingMessage, QueueClient, ReceivedMessage, Settlement, connect, connect_with,
 };
 
@@ -17,6 +17,10 @@ use crate::proxy::Proxy;
 pub(crate) const ORDERS: &str = "orders";
 /// A queue whose locks run out soon.
 pub(crate) const BRIEF: &str = "brief";
+/// A topic, and its subscriptions.
+pub(crate) const EVENTS: &str = "area/events";
+pub(crate) const AUDIT: &str = "audit";
+pub(crate) const BILLING: &str = "billing";
 pub(crate) const BRIEF_LOCK: Duration = Duration::from_secs(2);
 /// Longer than any wait that is to end by a message.
 pub(crate) const LONG_WAIT: Duration = Duration::from_secs(40);
@@ -50,8 +54,8 @@ impl Scene {
     }
 
     /// A client through the proxy.
-    pub(crate) fn client(&self, queue: &str) -> Arc<dyn QueueClient> {
-        connect(&parse(&self.through_proxy()), queue, self.adapter).expect("a client")
+    pub(crate) fn client(&self, entity: impl Into<EntityName>) -> Arc<dyn QueueClient> {
+        connect(&parse(&self.through_proxy()), entity, self.adapter).expect("a client")
     }
 
     /// A client through the proxy whose calls have two seconds.
@@ -62,8 +66,8 @@ impl Scene {
     }
 
     /// Another client, of the default adapter and around the proxy: the world outside the client under test.
-    pub(crate) fn bystander(&self, queue: &str) -> Arc<dyn QueueClient> {
-        connect(&parse(self.broker.connection_string()), queue, Adapter::Ours).expect("a client")
+    pub(crate) fn bystander(&self, entity: impl Into<EntityName>) -> Arc<dyn QueueClient> {
+        connect(&parse(self.broker.connection_string()), entity, Adapter::Ours).expect("a client")
     }
 
     pub(crate) fn administration(&self) -> AdministrationClient {
@@ -75,6 +79,10 @@ impl Scene {
     pub(crate) async fn counts(&self, queue: &str) -> EntityCounts {
         self.administration().queue(queue).await.expect("the queue").counts
     }
+
+    pub(crate) async fn subscription_counts(&self, name: &str) -> EntityCounts {
+        self.administration().subscription(EVENTS, name).await.expect("the subscription").counts
+    }
 }
 
 pub(crate) async fn start_broker() -> Broker {
@@ -82,7 +90,9 @@ pub(crate) async fn start_broker() -> Broker {
         QueueOptions::new(ORDERS),
         QueueOptions { lock_duration: BRIEF_LOCK, max_delivery_count: 1_000, ..QueueOptions::new(BRIEF) },
     ];
-    Broker::start(Options { queues, ..Options::default() }).await.expect("a broker")
+    let topics = vec![EVENTS.to_owned()];
+    let subscriptions = [AUDIT, BILLING].map(|name| SubscriptionOptions::new(EVENTS, name)).to_vec();
+    Broker::start(Options { queues, topics, subscriptions, ..Options::default() }).await.expect("a broker")
 }
 
 pub(crate) fn parse(text: &str) -> ConnectionString {

@@ -10,3 +10,5 @@ pub(crate) mod receiving;
 pub(crate) mod sending;
 #[path = "suite/settling.rs"]
 pub(crate) mod settling;
+#[path = "suite/topics.rs"]
+pub(crate) mod topics;

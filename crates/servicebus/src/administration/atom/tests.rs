@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::description::EntityStatus;
 use super::*;
+use crate::administration::description::{EntitySettings, EntityStatus};
 
 /// An entry with every element of a real one, prefixes included.
 fn entry(name: &str, description: &str) -> String {
@@ -49,6 +49,20 @@ fn an_entry_gives_the_counts_whatever_its_prefixes() {
 }
 
 #[test]
+fn names_and_values_may_be_escaped_and_come_in_pieces() {
+    let text = entry("a&amp;b&#x20;c<![CDATA[<d>]]>", &DESCRIPTION.replace(">10<", "> 1<!-- and -->0 <"));
+    let queue = read_entry(&text);
+    assert_eq!((queue.name.as_str(), queue.max_delivery_count), ("a&b c<d>", 10));
+}
+
+#[test]
+fn a_subscription_is_read_as_a_queue_is() {
+    let text = entry("audit", DESCRIPTION).replace("QueueDescription", "SubscriptionDescription");
+    let subscription = read_entry(&text);
+    assert_eq!((subscription.name.as_str(), subscription.counts.active), ("audit", 4));
+}
+
+#[test]
 fn a_status_outside_the_four_is_kept_as_a_word() {
     let queue = read_entry(&entry("q", &DESCRIPTION.replace(">Active<", ">Restoring<")));
     assert_eq!(queue.status, EntityStatus::Other("Restoring".to_owned()));
@@ -77,13 +91,24 @@ fn what_is_not_such_a_document_is_an_error_in_words() {
         (String::new(), "not XML"),
         ("hello".to_owned(), "not XML"),
         ("<html><body/></html>".to_owned(), "root element is \"html\""),
-        ("<entry>".to_owned(), ""),
-        (entry("q", ""), "LockDuration"),
+        ("<entry/>".to_owned(), "root element \"entry\" is empty"),
+        ("<entry>".to_owned(), "it breaks off"),
+        (entry("q", DESCRIPTION).replace("<title type=\"text\">q</title>", ""), "an entry has no title"),
+        (entry("q", DESCRIPTION).replace("</CountDetails>", "</CountDetail>"), ""),
+        (entry("q", ""), "LockDuration of \"q\" is missing"),
+        (entry("q", &DESCRIPTION.replace("<Status>Active</Status>", "")), "Status of \"q\" is missing"),
+        (
+            entry("q", &DESCRIPTION.replace("ScheduledMessageCount", "Other")),
+            "ScheduledMessageCount of \"q\" is missing",
+        ),
+        (entry("q", &DESCRIPTION.replace(">10<", "><b>10</b><")), "an element stands where a value should"),
+        (entry("q", &DESCRIPTION.replace(">10<", ">&ten;<")), "an entity that XML does not define"),
         (entry("q", &DESCRIPTION.replace("PT1M", "soon")), "LockDuration \"soon\" of \"q\""),
-        (entry("q", &DESCRIPTION.replace(">4<", ">-4<")), ""),
+        (entry("q", &DESCRIPTION.replace(">4<", ">-4<")), "ActiveMessageCount is \"-4\""),
         (entry("q", DESCRIPTION).replace("QueueDescription", "TopicDescription"), "has neither a QueueDescription"),
         ("<a>".repeat(100_000), "root element is \"a\""),
         (format!("<entry>{}", "<a>".repeat(100_000)), ""),
+        (format!("<entry>{}{}", "<a>".repeat(100_000), "</a>".repeat(100_000)), "it breaks off"),
     ] {
         let Err(why) = read(&text) else { panic!("accepted: {}", &text[..text.len().min(200)]) };
         assert!(why.contains(expected), "{why:?} lacks {expected:?}");
