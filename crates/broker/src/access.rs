@@ -1,8 +1,10 @@
 //! Shared access: the keys this broker knows and the check of the signatures made with them.
 //!
 //! A token is checked over its raw `sr` text, because clients percent-encode it differently and sign what they wrote
-//! (Python upper-case hex, the JavaScript administration client lower-case). Every key has all rights (manage, send,
-//! listen); rules per entity are not modelled. Key values never appear in `Debug`, logs or errors.
+//! (Python upper-case hex, the JavaScript administration client lower-case). A key has rights, and may be good for one
+//! entity only. Key values never appear in `Debug`, logs or errors.
+
+mod rights;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,6 +18,8 @@ use percent_encoding::percent_decode_str;
 use sha2::Sha256;
 
 use crate::address::{covers, scope_of};
+pub(crate) use rights::Right;
+pub use rights::{Rights, RightsError};
 
 /// The key name of the emulator's well-known connection string.
 pub const EMULATOR_KEY_NAME: &str = "RootManageSharedAccessKey";
@@ -32,21 +36,36 @@ pub struct SharedAccessKey {
     /// The key's name, public.
     pub name: String,
     value: String,
+    rights: Rights,
+    /// Lower-case; `None` is the whole namespace.
+    entity: Option<String>,
 }
 
 impl SharedAccessKey {
-    /// A key; neither part may be empty.
+    /// A key with all rights on the whole namespace; neither part may be empty.
     pub fn new(name: impl Into<String>, value: impl Into<String>) -> Result<Self, KeyError> {
         let (name, value) = (name.into(), value.into());
         if name.is_empty() || value.is_empty() {
-            return Err(KeyError);
+            return Err(KeyError::Form);
         }
-        Ok(Self { name, value })
+        Ok(Self { name, value, rights: Rights::ALL, entity: None })
     }
 
     /// The emulator's well-known key.
     pub fn emulator() -> Self {
-        Self { name: EMULATOR_KEY_NAME.to_owned(), value: EMULATOR_KEY.to_owned() }
+        Self { name: EMULATOR_KEY_NAME.to_owned(), value: EMULATOR_KEY.to_owned(), rights: Rights::ALL, entity: None }
+    }
+
+    /// The same key with these rights.
+    #[must_use]
+    pub fn with_rights(self, rights: Rights) -> Self {
+        Self { rights, ..self }
+    }
+
+    /// The same key, good for this entity and what is below it only.
+    #[must_use]
+    pub fn for_entity(self, entity: &str) -> Self {
+        Self { entity: Some(scope_of(entity)), ..self }
     }
 
     /// The secret, for whoever writes a connection string.
@@ -57,7 +76,11 @@ impl SharedAccessKey {
 
 impl fmt::Debug for SharedAccessKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "SharedAccessKey({}=***)", self.name)
+        write!(formatter, "SharedAccessKey({}=***,rights={}", self.name, self.rights)?;
+        if let Some(entity) = &self.entity {
+            write!(formatter, ",entity={entity}")?;
+        }
+        formatter.write_str(")")
     }
 }
 
@@ -65,15 +88,33 @@ impl FromStr for SharedAccessKey {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        let (name, value) = text.split_once('=').ok_or(KeyError)?;
-        Self::new(name.trim(), value.trim())
+        let mut parts = text.split(',');
+        let (name, value) = parts.next().and_then(|key| key.split_once('=')).ok_or(KeyError::Form)?;
+        let mut key = Self::new(name.trim(), value.trim())?;
+        for part in parts {
+            key = match part.trim().split_once('=') {
+                Some(("rights", rights)) => key.with_rights(rights.parse()?),
+                Some(("entity", entity)) if !scope_of(entity).is_empty() => key.for_entity(entity),
+                _ => return Err(KeyError::Option),
+            };
+        }
+        Ok(key)
     }
 }
 
-/// A key text is not `NAME=KEY`. Says nothing of the text, which may hold a secret.
+/// A key text is not `NAME=KEY` with options. Says nothing of the text, which may hold a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a shared access key is written NAME=KEY, both parts not empty")]
-pub struct KeyError;
+pub enum KeyError {
+    /// Name or key is missing.
+    #[error("a shared access key is written NAME=KEY, both parts not empty")]
+    Form,
+    /// What follows the key is not known.
+    #[error("a shared access key may be followed by ,rights=listen+send+manage and ,entity=NAME; the key has no comma")]
+    Option,
+    /// The rights are not known.
+    #[error(transparent)]
+    Rights(#[from] RightsError),
+}
 
 /// Why a token was refused. The texts are for the client; they hold nothing of the token but its key name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -99,8 +140,16 @@ pub(crate) enum TokenError {
 pub(crate) struct Permit {
     /// Lower-cased path covered, with everything below it; empty means the whole namespace.
     pub(crate) scope: String,
+    pub(crate) rights: Rights,
     /// From when on it allows nothing; `None` for a JSON web token that was let pass unchecked.
     pub(crate) expires: Option<SystemTime>,
+}
+
+impl Permit {
+    /// Whether it is good for this path (lower-case) and this right; time aside.
+    pub(crate) fn allows(&self, path: &str, right: Right) -> bool {
+        self.rights.allow(right) && covers(&self.scope, path)
+    }
 }
 
 /// The keys and the rules by which tokens are judged.
@@ -121,7 +170,7 @@ impl Access {
             let looks_like_jwt =
                 token.len() <= MAX_TOKEN_BYTES && token.split('.').filter(|part| !part.is_empty()).count() == 3;
             return match (looks_like_jwt, self.accept_any_jwt) {
-                (true, true) => Ok(Permit { scope: String::new(), expires: None }),
+                (true, true) => Ok(Permit { scope: String::new(), rights: Rights::ALL, expires: None }),
                 (true, false) => Err(TokenError::JwtRefused),
                 (false, _) => Err(TokenError::Malformed),
             };
@@ -138,10 +187,13 @@ impl Access {
         if let Ok(late) = now.duration_since(expires) {
             return Err(TokenError::Expired(late.as_secs()));
         }
-        Ok(Permit {
-            scope: scope_of(&decode(token.resource_raw).ok_or(TokenError::Malformed)?),
-            expires: Some(expires),
-        })
+        let signed = scope_of(&decode(token.resource_raw).ok_or(TokenError::Malformed)?);
+        let scope = match &key.entity {
+            Some(entity) if covers(&signed, entity) => entity.clone(),
+            Some(entity) if !covers(entity, &signed) => return Err(TokenError::UnknownKey(clip(&token.key_name))),
+            _ => signed,
+        };
+        Ok(Permit { scope, rights: key.rights, expires: Some(expires) })
     }
 
     /// Judges a token that is to cover `audience` (an address in any spelling); the permit is then for that audience.
@@ -264,7 +316,7 @@ mod tests {
         assert_eq!(access.check("aaa.bbb.ccc", now()), Err(TokenError::JwtRefused));
         assert_eq!(
             Access::new([], true).check("aaa.bbb.ccc", now()),
-            Ok(Permit { scope: String::new(), expires: None })
+            Ok(Permit { scope: String::new(), rights: Rights::ALL, expires: None })
         );
         for text in [
             "",
@@ -274,6 +326,31 @@ mod tests {
             "SharedAccessSignature sr=a&sr=b&sig=YQ&se=1&skn=n",
         ] {
             assert_eq!(access.check(text, now()), Err(TokenError::Malformed), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn keys_have_rights_and_may_be_good_for_one_entity() {
+        let key: SharedAccessKey = "reader=s3cret,rights=listen,entity=Orders".parse().expect("valid");
+        assert_eq!(format!("{key:?}"), "SharedAccessKey(reader=***,rights=listen,entity=orders)");
+        let access = Access::new([key.clone()], false);
+        for (resource, scope) in [
+            ("sb%3A%2F%2Fh", Ok("orders")),
+            ("sb%3A%2F%2Fh%2FORDERS", Ok("orders")),
+            ("sb%3A%2F%2Fh%2Forders%2F%24deadletterqueue", Ok("orders/$deadletterqueue")),
+            ("sb%3A%2F%2Fh%2Fother", Err(TokenError::UnknownKey("reader".to_owned()))),
+        ] {
+            let permit = access.check(&sign(resource, 2_000, &key), now());
+            assert_eq!(permit.as_ref().map(|permit| permit.scope.as_str()), scope.as_ref().copied(), "{resource}");
+            if let Ok(permit) = permit {
+                assert!(permit.allows(&permit.scope, Right::Listen) && !permit.allows(&permit.scope, Right::Manage));
+            }
+        }
+        let token = sign("sb%3A%2F%2Fh", 2_000, &key);
+        assert!(matches!(access.check_audience(&token, "sb://h/other", now()), Err(TokenError::Scope { .. })));
+        for text in ["n=k,right=listen", "n=k,", "n=k,rights=all", "n=k,entity=", "n=k,y"] {
+            let error = text.parse::<SharedAccessKey>().expect_err(text).to_string();
+            assert!(error.contains("listen"), "{text}: {error}");
         }
     }
 

@@ -21,8 +21,8 @@ use hyper::header::{AUTHORIZATION, HOST, HeaderValue, IF_MATCH};
 use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 
-use crate::access::{Access, Permit};
-use crate::address::{covers, scope_of};
+use crate::access::{Access, Permit, Right};
+use crate::address::scope_of;
 use crate::http::Caller;
 use crate::hub::Hub;
 use answer::Answer;
@@ -124,7 +124,7 @@ impl Admin {
             .get(AUTHORIZATION)
             .ok_or_else(|| Failure::unauthorized("MissingToken: The authorization header is required."))?;
         let permit = self.check_token(token)?;
-        if covers(&permit.scope, &scope_of(path)) {
+        if permit.allows(&scope_of(path), Right::Manage) {
             Ok(permit)
         } else {
             Err(Failure::unauthorized("Manage,EntityRead claims required for this operation."))

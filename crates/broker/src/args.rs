@@ -22,6 +22,7 @@ use crate::tls::{CertificateSource, TlsOptions};
 /// Official SDKs reach it with `Endpoint=sb://127.0.0.1:PORT;…;UseDevelopmentEmulator=true;`. It keeps everything in
 /// memory. When it serves, it prints one line of JSON with its addresses and connection string on stdout.
 #[derive(clap::Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub struct Args {
     /// Address to listen on, repeatable; port 0 picks a free port. Each speaks AMQP and HTTP alike
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5672")]
@@ -47,10 +48,11 @@ pub struct Args {
     /// Write the ready line to this file too, atomically
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
-    /// Shared access key that clients may sign with, repeatable; without any, the emulator's well-known key
-    #[arg(long, value_name = "NAME=KEY", env = "BROKER_SHARED_ACCESS_KEY", hide_env_values = true)]
+    /// Shared access key that clients may sign with, repeatable; without any, the emulator's well-known key. It may do
+    /// everything unless it is followed by `,rights=listen+send` or `,entity=orders`
+    #[arg(long, value_name = "NAME=KEY[,…]", env = "BROKER_SHARED_ACCESS_KEY", hide_env_values = true)]
     pub shared_access_key: Vec<Secret>,
-    /// File with shared access keys, one NAME=KEY a line; empty lines and lines with # are skipped
+    /// File with shared access keys, one a line, written as above; empty lines and lines with # are skipped
     #[arg(long, value_name = "FILE")]
     pub shared_access_key_file: Option<PathBuf>,
     /// Let every JSON web token pass, unchecked. Without it only shared access signatures are accepted
@@ -69,8 +71,8 @@ pub struct Args {
     /// The certificate's private key, PEM
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     pub tls_key: Option<PathBuf>,
-    /// Serve TLS too with a certificate made at the start, valid for localhost, 127.0.0.1, ::1, the addresses listened
-    /// on and these names, separated by commas
+    /// Serve TLS too with a certificate made at the start, valid for localhost, 127.0.0.1, `::1`, the addresses
+    /// listened on and these names, separated by commas
     #[arg(long, value_name = "NAME,…", num_args = 0.., value_delimiter = ',')]
     pub tls_generate: Option<Vec<String>>,
     /// Write the certificate that clients must trust to this PEM file, atomically, before the ready line

@@ -37,17 +37,24 @@ impl Budget {
     /// or it never would be.
     pub(crate) fn take(&self, credits: u64, now: Instant) -> Result<(), UsedUp> {
         let credits = i64::try_from(credits).unwrap_or(i64::MAX);
-        self.spend(now, |left, full| if *left >= credits.min(full) { Ok(*left -= credits) } else { Err(UsedUp) })
-            .unwrap_or(Ok(()))
+        let take = |left: &mut i64, full: i64| {
+            if *left < credits.min(full) {
+                return Err(UsedUp);
+            }
+            *left -= credits;
+            Ok(())
+        };
+        self.with_period(now, take).unwrap_or(Ok(()))
     }
 
     /// Charges credits for what has happened already.
     pub(crate) fn charge(&self, credits: u64, now: Instant) {
         let credits = i64::try_from(credits).unwrap_or(i64::MAX);
-        self.spend(now, |left, _| *left = left.saturating_sub(credits));
+        self.with_period(now, |left, _| *left = left.saturating_sub(credits));
     }
 
-    fn spend<T>(&self, now: Instant, spend: impl FnOnce(&mut i64, i64) -> T) -> Option<T> {
+    /// Changes what is left of the period of `now`; nothing to change without a limit.
+    fn with_period<T>(&self, now: Instant, change: impl FnOnce(&mut i64, i64) -> T) -> Option<T> {
         let full = i64::from(self.per_second?.get());
         let mut period = self.period.lock().unwrap_or_else(PoisonError::into_inner);
         let periods = now.saturating_duration_since(period.began).as_secs() / PERIOD.as_secs();
@@ -56,9 +63,9 @@ impl Budget {
             let given = full.saturating_mul(i64::try_from(periods).unwrap_or(i64::MAX));
             period.left = period.left.saturating_add(given).min(full);
         }
-        let spent = spend(&mut period.left, full);
+        let changed = change(&mut period.left, full);
         period.left = period.left.max(-full);
-        Some(spent)
+        Some(changed)
     }
 }
 

@@ -48,5 +48,5 @@ fn administer(
             _ => None,
         },
     );
-    result.map_err(|source| StartError::Entity { kind, name, source })
+    result.map_err(|source| StartError::Entity { kind, name, source: Box::new(source) })
 }

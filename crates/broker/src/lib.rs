@@ -25,7 +25,7 @@ mod socket;
 pub mod state;
 mod tls;
 
-pub use access::{EMULATOR_KEY, EMULATOR_KEY_NAME, KeyError, SharedAccessKey};
+pub use access::{EMULATOR_KEY, EMULATOR_KEY_NAME, KeyError, Rights, RightsError, SharedAccessKey};
 pub use args::{Args, Secret};
 pub use control::ControlKey;
 pub use counters::{ConnectionCounts, Counts, Operation, Outcome, Tally};

@@ -26,7 +26,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::access::Access;
+use crate::access::{Access, Right};
 use crate::budget::Budget;
 use crate::counters::Counters;
 use crate::faults::{Detach, Faults};
@@ -176,6 +176,17 @@ enum LinkKind {
     Replies(Replies),
 }
 
+impl LinkKind {
+    /// The right that the link needs; `None` where any will do, because requests need different ones.
+    fn right(&self) -> Option<Right> {
+        match self {
+            Self::Sending(_) => Some(Right::Send),
+            Self::Receiving(_) => Some(Right::Listen),
+            Self::Requests(_) | Self::Replies(_) => None,
+        }
+    }
+}
+
 impl Peer {
     fn new(hub: Arc<Hub>, settings: Arc<PeerSettings>, cut: CancellationToken) -> Self {
         let mut config = amqp::Config::server("broker");
@@ -311,7 +322,8 @@ impl Peer {
         if !self.permits.expire(now) {
             return;
         }
-        let uncovered = |link: &Link| link.scope.as_ref().is_some_and(|scope| !self.permits.allow(scope, now));
+        let uncovered =
+            |link: &Link| link.scope.as_ref().is_some_and(|scope| !self.permits.allow(scope, link.kind.right(), now));
         let links: Vec<LinkId> = self.links.iter().filter(|(_, link)| uncovered(link)).map(|(id, _)| *id).collect();
         for link in links {
             let text = refusals::tracked("ExpiredToken: the token of this link has expired.");

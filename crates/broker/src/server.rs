@@ -81,7 +81,7 @@ pub enum StartError {
         name: EntityName,
         /// Why.
         #[source]
-        source: Refusal,
+        source: Box<Refusal>,
     },
 }
 

@@ -59,7 +59,7 @@ pub enum CertificateSource {
         /// The key, as PKCS#8, PKCS#1 or SEC1.
         key: PathBuf,
     },
-    /// Made at the start by an authority of its own, valid for localhost, 127.0.0.1, ::1, the addresses listened on, and
+    /// Made at the start by an authority of its own, valid for localhost, 127.0.0.1, `::1`, the addresses listened on, and
     /// these host names and IP addresses.
     Generated {
         /// Further names.

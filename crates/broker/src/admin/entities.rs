@@ -11,8 +11,8 @@ use super::change::{queue_properties, topic_properties};
 use super::document::{Kind, Requested};
 use super::feed::{self, DEFAULT_RULE, Page, Scene, Subject};
 use super::routes::Query;
-use crate::access::Permit;
-use crate::address::{covers, scope_of};
+use crate::access::{Permit, Right};
+use crate::address::scope_of;
 use crate::content::StoredMessage;
 use crate::state::{Effect, EntityName, Event, QueueProperties, RequestId, State};
 
@@ -155,7 +155,8 @@ impl Admin {
             let Some(target) = target.as_ref().filter(|target| before != Some(*target)) else { continue };
             let path = scope_of(target.as_str());
             let other = || headers.get(header).map(|token| self.check_token(token)).transpose();
-            if !covers(&permit.scope, &path) && !other()?.is_some_and(|permit| covers(&permit.scope, &path)) {
+            let covers = |permit: &Permit| permit.allows(&path, Right::Send);
+            if !covers(permit) && !other()?.as_ref().is_some_and(covers) {
                 let detail =
                     format!("The token does not cover the destination {target}; send one that does as {header}.");
                 return Err(Failure::unauthorized(&detail));

@@ -63,7 +63,7 @@ pub enum FaultKind {
         /// Whole seconds.
         retry_after_seconds: u64,
     },
-    /// HTTP 503 with this SubCode; over AMQP `com.microsoft:server-busy` with it.
+    /// HTTP 503 with this `SubCode`; over AMQP `com.microsoft:server-busy` with it.
     Busy {
         /// 50009 and 50004 are what the service says.
         sub_code: u32,

@@ -3,15 +3,18 @@
 //! Refused operations are answered as the service answers when it throttles. Silence is what it sounds like: the
 //! operation is not done and the client hears nothing of it.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use amqp::{AmqpError, Body, DeliveryId, DeliveryState, LinkId, Message, Value};
 use bytes::Bytes;
 
 use super::requests::{Reply, RequestNode};
-use super::{Peer, refusals};
+use super::{Peer, management, refusals};
+use crate::address::{covers, scope_of};
 use crate::counters::Operation;
 use crate::faults::{Asked, Denial, Detach, Plane};
+
+const UNAUTHORIZED: &str = "amqp:unauthorized-access";
 
 /// What is left of an operation.
 pub(super) struct Admission {
@@ -25,8 +28,8 @@ pub(super) struct Admission {
 pub(super) enum Denied {
     /// `com.microsoft:server-busy`.
     Busy(AmqpError),
-    /// The token is taken for one with a wrong key.
-    WrongKey,
+    /// The token does not suffice, or is taken for one with a wrong key.
+    Unauthorized(AmqpError),
     /// No answer at all.
     Silence,
 }
@@ -53,7 +56,10 @@ impl Peer {
         let refusal = verdict.denial.map(|denial| match denial {
             Denial::Throttle { retry_after_seconds } => Denied::Busy(busy(50_009, retry_after_seconds)),
             Denial::Busy { sub_code } => Denied::Busy(busy(sub_code, refusals::BUSY_SECONDS)),
-            Denial::WrongKey => Denied::WrongKey,
+            Denial::WrongKey => {
+                let text = refusals::tracked("InvalidSignature: The token has an invalid signature.");
+                Denied::Unauthorized(AmqpError::new(UNAUTHORIZED, text))
+            }
             Denial::Reset => {
                 self.cut.cancel();
                 Denied::Silence
@@ -69,7 +75,13 @@ impl Peer {
         let text = |key: &str| request.application_properties.get(key).and_then(Value::as_str).unwrap_or_default();
         let RequestNode::Management(address) = node else { return self.admit(None, text("name"), true) };
         let operation = Operation::of_management(text("operation"));
-        let mut admission = self.admit(operation, &address.to_string(), false);
+        let entity = address.to_string();
+        let mut admission = self.admit(operation, &entity, false);
+        let right = management::right(text("operation"));
+        if admission.refusal.is_none() && !self.permits.allow(&scope_of(&entity), Some(right), SystemTime::now()) {
+            let error = refusals::right_missing(right, &self.host(), &entity);
+            admission.refusal = Some(Denied::Unauthorized(error));
+        }
         if admission.refusal.is_none() && operation.is_some() {
             admission.refusal = self.spend(1).err().map(Denied::Busy);
         }
@@ -116,7 +128,7 @@ impl Peer {
 
     /// A fault detaches the links of an entity, or all.
     pub(super) fn on_detach(&mut self, detach: &Detach) {
-        let is_meant = |scope: &str| detach.entity.as_ref().is_none_or(|entity| crate::address::covers(entity, scope));
+        let is_meant = |scope: &str| detach.entity.as_ref().is_none_or(|entity| covers(entity, scope));
         let meant = self.links.iter().filter(|(_, link)| link.scope.as_deref().is_some_and(is_meant));
         let meant: Vec<LinkId> = meant.map(|(id, _)| *id).collect();
         for link in meant {
@@ -129,18 +141,15 @@ impl Peer {
 impl Denied {
     /// The reply to a request that is not done; `None` for silence.
     pub(super) fn reply(self) -> Option<Reply> {
-        let (status, error) = match self {
-            Self::Busy(error) => (503, error),
-            Self::WrongKey => {
-                let text = refusals::tracked("InvalidSignature: The token has an invalid signature.");
-                (401, AmqpError::new("amqp:unauthorized-access", text))
-            }
+        let (status, condition, error) = match self {
+            Self::Busy(error) => (503, refusals::SERVER_BUSY, error),
+            Self::Unauthorized(error) => (401, UNAUTHORIZED, error),
             Self::Silence => return None,
         };
         Some(Reply {
             status,
             description: error.description.unwrap_or_default(),
-            condition: Some(if status == 503 { refusals::SERVER_BUSY } else { "amqp:unauthorized-access" }),
+            condition: Some(condition),
             body: Body::value(&Value::Null),
             messages: 0,
         })
@@ -149,8 +158,8 @@ impl Denied {
     /// The outcome of what the client sent; `None` for silence.
     pub(super) fn error(self) -> Option<AmqpError> {
         match self {
-            Self::Busy(error) => Some(error),
-            Self::WrongKey | Self::Silence => None,
+            Self::Busy(error) | Self::Unauthorized(error) => Some(error),
+            Self::Silence => None,
         }
     }
 }

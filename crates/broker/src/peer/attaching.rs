@@ -8,6 +8,7 @@ use amqp::{AmqpError, Attach, LinkId, Role, SessionId};
 
 use super::requests::{Replies, RequestNode};
 use super::{Link, LinkKind, MAX_MESSAGE_BYTES, Peer, SENDER_CREDIT, refusals};
+use crate::access::Right;
 use crate::address::{Node, scope_of};
 use crate::state::Address;
 
@@ -38,7 +39,12 @@ impl Peer {
             return Err(AmqpError::new("amqp:invalid-field", text));
         }
         let node = Node::parse(address);
-        let scope = if node == Node::Tokens { None } else { Some(self.check_permit(address)?) };
+        let right = match (&node, attach.role) {
+            (Node::Entity(_), Role::Sender) => Some(Right::Send),
+            (Node::Entity(_), Role::Receiver) => Some(Right::Listen),
+            _ => None,
+        };
+        let scope = if node == Node::Tokens { None } else { Some(self.check_permit(address, right)?) };
         let node = match node {
             Node::Tokens => RequestNode::Tokens,
             Node::Management(address) => {
@@ -87,11 +93,17 @@ impl Peer {
     }
 
     /// The scope that a token must cover for links to this address; an error if no valid token does.
-    fn check_permit(&self, address: &str) -> Result<String, AmqpError> {
+    fn check_permit(&self, address: &str, right: Option<Right>) -> Result<String, AmqpError> {
         let scope = scope_of(address);
         let scope = scope.strip_suffix("/$management").unwrap_or(&scope).to_owned();
-        if self.permits.allow(&scope, SystemTime::now()) {
+        let now = SystemTime::now();
+        if self.permits.allow(&scope, right, now) {
             return Ok(scope);
+        }
+        if let Some(right) = right
+            && self.permits.allow(&scope, None, now)
+        {
+            return Err(refusals::right_missing(right, &self.host(), &scope));
         }
         let text = format!(
             "Unauthorized access. A valid token that covers the resource is required; put one to $cbs first. Resource:'sb://{}/{scope}'",

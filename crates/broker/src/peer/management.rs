@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::requests::Reply;
 use super::sending::sentence;
 use super::{MAX_MESSAGE_BYTES, refusals};
+use crate::access::Right;
 use crate::content::{decode_message, encode_delivery, encode_peeked};
 use crate::hub::Hub;
 use crate::state::{
@@ -70,6 +71,14 @@ pub(super) fn answer(hub: &Hub, address: &Address, request: &Message, host: &str
                 messages: 0,
             }
         }
+    }
+}
+
+/// The right that an operation needs.
+pub(super) fn right(operation: &str) -> Right {
+    match operation {
+        "com.microsoft:schedule-message" | "com.microsoft:cancel-scheduled-message" => Right::Send,
+        _ => Right::Listen,
     }
 }
 

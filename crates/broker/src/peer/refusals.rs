@@ -3,6 +3,7 @@
 use amqp::AmqpError;
 use uuid::Uuid;
 
+use crate::access::Right;
 use crate::hub::now;
 use crate::state::Refusal;
 
@@ -32,6 +33,14 @@ pub(super) fn not_found(host: &str, entity: &str) -> AmqpError {
     let entity: String = entity.chars().take(300).collect();
     let text = format!("The messaging entity 'sb://{host}/{entity}' could not be found.");
     AmqpError::new("amqp:not-found", tracked(&text))
+}
+
+/// A token is there, but not with this right.
+pub(super) fn right_missing(right: Right, host: &str, scope: &str) -> AmqpError {
+    let text = format!(
+        "Unauthorized access. '{right:?}' claim(s) are required to perform this operation. Resource:'sb://{host}/{scope}'"
+    );
+    AmqpError::new("amqp:unauthorized-access", tracked(&text))
 }
 
 /// The condition for a refusal.

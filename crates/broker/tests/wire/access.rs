@@ -1,10 +1,11 @@
 //! Who may do what: tokens put to `$cbs`, and links that need them.
 
-use amqp::{Attach, DeliveryState};
+use amqp::{Attach, DeliveryState, Map, Value};
 use broker::{Broker, EMULATOR_KEY, EMULATOR_KEY_NAME, Options, QueueOptions, SharedAccessKey};
 
 use super::broker_with;
 use super::client::{Client, in_seconds, message, token, token_with};
+use super::http::raw;
 
 /// The condition with which a link to `q` is refused.
 async fn refused(client: &mut Client, target: &str) -> String {
@@ -91,4 +92,66 @@ async fn own_keys_replace_the_well_known_one_and_web_tokens_pass_only_when_asked
     other.sender("q").await;
     assert!(broker.connection_string().contains("SharedAccessKeyName=mine;SharedAccessKey=s3cret;"));
     assert!(!format!("{broker:?}").contains("s3cret"), "no secret in Debug");
+}
+
+/// A broker with two queues and a key of each kind; all have the same secret.
+async fn broker_with_rights() -> Broker {
+    let keys = ["all=s3cret", "listen=s3cret,rights=listen", "send=s3cret,rights=send", "one=s3cret,entity=q"];
+    let keys = keys.map(|key| key.parse::<SharedAccessKey>().expect("valid")).to_vec();
+    let queues = ["q", "other"].map(QueueOptions::new).to_vec();
+    Broker::start(Options { queues, keys, ..Options::default() }).await.expect("starts")
+}
+
+#[tokio::test]
+async fn keys_open_the_links_that_they_have_the_right_for() {
+    let broker = broker_with_rights().await;
+    for (key, may_send, may_receive, may_use_other) in [
+        ("all", true, true, true),
+        ("listen", false, true, true),
+        ("send", true, false, true),
+        ("one", true, true, false),
+    ] {
+        let mut client = Client::connect(broker.addresses()[0]).await;
+        let reply = client.put_token("sb://h/q", &token_with("sb://h/", key, "s3cret", in_seconds(60))).await;
+        assert_eq!(reply.status(), 202, "{key}: {reply:?}");
+        let opened = client.attach(Attach::sender("s", "here", "q")).await;
+        assert_eq!(opened.is_ok(), may_send, "{key}: {opened:?}");
+        if let Err(error) = opened {
+            assert_eq!(error.condition.as_str(), "amqp:unauthorized-access");
+            assert!(error.description.is_some_and(|text| text.contains("'Send' claim(s) are required")));
+        }
+        let opened = client.attach(Attach::receiver("r", "q/$DeadLetterQueue", "here")).await;
+        assert_eq!(opened.is_ok(), may_receive, "{key}: {opened:?}");
+        let node = client.node("q/$management").await;
+        let range = Map::from([("from-sequence-number", Value::Long(0)), ("message-count", Value::Int(1))]);
+        let peeked = client.manage(node, "peek-message", range).await;
+        assert_eq!(peeked.status(), if may_receive { 204 } else { 401 }, "{key}");
+        // Its arguments are wrong, which is only seen by who may.
+        let scheduled = client.manage(node, "schedule-message", Map::default()).await;
+        assert_eq!(scheduled.status(), if may_send { 400 } else { 401 }, "{key}");
+        let reply = client.put_token("sb://h/other", &token_with("sb://h/", key, "s3cret", in_seconds(60))).await;
+        assert_eq!(reply.status(), if may_use_other { 202 } else { 401 }, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn descriptions_are_read_with_manage_on_the_entity() {
+    let broker = broker_with_rights().await;
+    let address = broker.addresses()[0];
+    for (key, path, status) in [
+        ("all", "/q", 200),
+        ("all", "/$Resources/Queues", 200),
+        ("listen", "/q", 401),
+        ("send", "/q", 401),
+        ("one", "/Q", 200),
+        ("one", "/other", 401),
+        ("one", "/$Resources/Queues", 401),
+    ] {
+        let token = token_with(&format!("https://{address}"), key, "s3cret", in_seconds(60));
+        let answer = raw(address, "GET", path, &format!("Authorization: {token}\r\n"), "").await;
+        assert_eq!(answer.status, status, "{key} {path}: {answer:?}");
+        if status == 401 {
+            assert!(answer.body.contains("Manage,EntityRead claims required for this operation."), "{answer:?}");
+        }
+    }
 }

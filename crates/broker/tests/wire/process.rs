@@ -5,6 +5,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use super::http::raw;
+
 /// A child that does not outlive its test.
 struct Process(Child);
 
@@ -78,6 +80,33 @@ fn it_says_where_it_listens_and_ends_on_a_signal() {
 }
 
 #[test]
+fn tls_and_faults_are_asked_for_by_flags() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("authority.pem");
+    let mut broker = Process::start(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--tls-generate",
+        "broker.example,10.0.0.1",
+        "--tls-ca-file",
+        file.to_str().expect("utf-8"),
+        "--fault",
+        "throttle=30s,next=3",
+        "--allow-faults",
+        "--credits-per-second",
+        "1000",
+    ]);
+    let ready: serde_json::Value = serde_json::from_str(&broker.ready_line()).expect("JSON");
+    assert!(std::fs::read_to_string(&file).is_ok_and(|pem| pem.starts_with("-----BEGIN CERTIFICATE-----")));
+    let secure = ready["tlsConnectionString"].as_str().expect("a second connection string");
+    assert!(secure.starts_with("Endpoint=sb://127.0.0.1:") && !secure.contains("UseDevelopmentEmulator"), "{secure}");
+    let address = ready["listen"][0].as_str().expect("an address").to_owned();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let listed = runtime.block_on(raw(address.parse().expect("an address"), "GET", "/$faults", "", ""));
+    assert!(listed.body.contains("\"fault\":\"throttle=30s,next=3\""), "{listed:?}");
+}
+
+#[test]
 fn bad_arguments_are_one_clear_line() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("bound").to_string();
@@ -87,6 +116,15 @@ fn bad_arguments_are_one_clear_line() {
         (vec!["--listen", "127.0.0.1:0", "--shared-access-key-file", "/no/such"], 1, "/no/such".to_owned()),
         (vec!["--listen", "localhost"], 2, "--listen <ADDRESS>".to_owned()),
         (vec!["--lock-duration", "1d"], 2, "PT30S".to_owned()),
+        (vec!["--fault", "explode"], 2, "known are latency".to_owned()),
+        (vec!["--tls-only"], 1, "--tls-only needs --tls-generate".to_owned()),
+        (vec!["--tls-certificate", "/no/such"], 2, "--tls-key <FILE>".to_owned()),
+        (vec!["--tls-ca-file", "/no/such"], 2, "--tls-generate".to_owned()),
+        (vec!["--listen", "127.0.0.1:0", "--tls-certificate", "/no/a", "--tls-key", "/no/b"], 1, "/no/a".to_owned()),
+        (vec!["--listen", "127.0.0.1:0", "--tls-generate", "a b"], 1, "\"a b\" is neither".to_owned()),
+        (vec!["--control-key-file", "/no/such"], 1, "--control-key-file /no/such".to_owned()),
+        (vec!["--shared-access-key", "n=k,rights=read"], 1, "listen, send and manage".to_owned()),
+        (vec!["--credits-per-second", "0"], 2, "--credits-per-second".to_owned()),
     ] {
         let (status, text) = Process::start(&arguments).end();
         assert_eq!(status.code(), Some(code), "{arguments:?}: {text}");
