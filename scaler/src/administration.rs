@@ -1,8 +1,8 @@
 //! Readings from the administration API: one GET of a description yields all five counts, the status and the settings;
 //! one page of a listing yields them for up to 100 entities.
 //!
-//! Owns the administration clients, one for each namespace and credential, so that connections and TLS sessions are
-//! reused. Whether a credential may be sent to a host was checked before an access comes here.
+//! Owns the administration clients, one for each namespace and credential; all share their connections and the TLS set-up.
+//! Whether a credential may be sent to a host was checked before an access comes here.
 
 use std::error::Error;
 use std::time::Duration;
@@ -12,20 +12,21 @@ use futures_util::future::BoxFuture;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use scaling::{Counts, EntityStatus};
-use servicebus::{AdministrationClient, AdministrationError, AdministrationOptions, EntityDescription};
+use servicebus::{AdministrationClient, AdministrationClients, AdministrationError, EntityDescription};
 
 use crate::access::Access;
 use crate::entity::{Entity, Listing};
 use crate::keyed_hash::Digest;
 use crate::source::{Observed, Page, ReadFailure, Source};
 
-/// Most clients kept at a time, and for how long without use. Losing one costs a handshake, nothing else.
+/// Most clients kept at a time, and for how long without use. Losing one costs nothing but making it again.
 const MAX_CLIENTS: u64 = 1_000;
 const FORGET_AFTER: Duration = Duration::from_mins(10);
 
 /// Reads through the administration API.
 pub struct AdministrationSource {
     clients: Cache<Digest, AdministrationClient>,
+    shared: AdministrationClients,
 }
 
 impl AdministrationSource {
@@ -36,14 +37,11 @@ impl AdministrationSource {
             .time_to_idle(FORGET_AFTER)
             .eviction_policy(EvictionPolicy::lru())
             .build();
-        Self { clients }
+        Self { clients, shared: AdministrationClients::default() }
     }
 
     async fn client(&self, access: &Access) -> Result<AdministrationClient, ReadFailure> {
-        let connect = async {
-            let (namespace, credential) = (access.namespace().clone(), access.credential().clone());
-            AdministrationClient::connect(namespace, credential, AdministrationOptions::default())
-        };
+        let connect = async { self.shared.connect(access.namespace().clone(), access.credential().clone()) };
         self.clients.try_get_with(access.digest(), connect).await.map_err(|error| failure(&error))
     }
 

@@ -13,12 +13,14 @@ mod duration;
 mod error;
 mod http;
 mod pages;
+mod sharing;
 
 use atom::Document;
 pub use description::{EntityCounts, EntityDescription, EntitySettings, EntityStatus};
 pub use error::AdministrationError;
 use http::{Change, Exchange, Request, Scope};
 pub use pages::EntityPages;
+pub use sharing::AdministrationClients;
 
 use crate::{ConnectionString, Credential, EntityName, ExtraRoots, Namespace};
 
@@ -74,7 +76,7 @@ impl AdministrationClient {
         credential: Credential,
         options: AdministrationOptions,
     ) -> Result<Self, AdministrationError> {
-        Ok(Self(Arc::new(Exchange::new(namespace, credential, options)?)))
+        AdministrationClients::new(options).connect(namespace, credential)
     }
 
     /// Where it asks.

@@ -23,8 +23,8 @@ mod tls;
 
 pub use adapter::{Adapter, ClientOptions, ConnectError, UnknownAdapter, connect, connect_with};
 pub use administration::{
-    AdministrationClient, AdministrationError, AdministrationOptions, EntityCounts, EntityDescription, EntityPages,
-    EntitySettings, EntityStatus,
+    AdministrationClient, AdministrationClients, AdministrationError, AdministrationOptions, EntityCounts,
+    EntityDescription, EntityPages, EntitySettings, EntityStatus,
 };
 pub use backoff::Backoff;
 pub use batch::Batch;

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::{Duration, Instant, SystemTime};
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, IF_MATCH, LOCATION, RETRY_AFTER};
-use reqwest::{Client, StatusCode, Url, redirect};
+use reqwest::{Client, StatusCode, Url};
 use secrecy::ExposeSecret as _;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
@@ -12,7 +12,7 @@ use time::format_description::well_known::Rfc2822;
 use super::atom;
 use super::{AdministrationError, AdministrationOptions};
 use crate::sas::TOKEN_LIFETIME;
-use crate::{Credential, EntityName, Namespace, tls};
+use crate::{Credential, EntityName, Namespace};
 
 /// The version of the API that is spoken; the one that KEDA's own client uses.
 const API_VERSION: &str = "2021-05";
@@ -63,19 +63,13 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) fn new(
+        http: Client,
         namespace: Namespace,
         credential: Credential,
         options: AdministrationOptions,
     ) -> Result<Self, AdministrationError> {
-        let set_up = |error: Box<dyn Error + Send + Sync>| AdministrationError::Tls(error);
-        let base = Url::parse(&namespace.administration_url()).map_err(|error| set_up(error.into()))?;
-        let tls = if namespace.is_plain() { tls::no_roots() } else { tls::trusting(&options.extra_roots) };
-        let http = Client::builder()
-            .tls_backend_preconfigured(tls.map_err(|error| set_up(error.into()))?)
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .build()
-            .map_err(|error| set_up(error.into()))?;
+        let base =
+            Url::parse(&namespace.administration_url()).map_err(|error| AdministrationError::Tls(error.into()))?;
         Ok(Self { http, base, namespace, credential, options })
     }
 
@@ -287,14 +281,16 @@ fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::AdministrationClient;
     use super::*;
     use crate::ConnectionString;
 
-    fn exchange() -> Exchange {
+    fn exchange() -> Arc<Exchange> {
         let text = "Endpoint=sb://h:1;SharedAccessKeyName=n;SharedAccessKey=TOPSECRET;UseDevelopmentEmulator=true";
         let connection = ConnectionString::parse(text).expect("well formed");
-        Exchange::new(connection.namespace(), (&connection).into(), AdministrationOptions::default())
-            .expect("plain HTTP")
+        AdministrationClient::new(&connection).expect("plain HTTP").0
     }
 
     #[test]
