@@ -74,7 +74,10 @@ func newNamespace(connectionString string) (*namespace, error) {
 	return &namespace{connectionString: connectionString, admin: adminClient, data: dataClient}, nil
 }
 
+// close ends its connections, also when ctx is done already.
 func (n *namespace) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopPatience)
+	defer cancel()
 	var problems []error
 	for _, receiver := range n.holding {
 		problems = append(problems, receiver.Close(ctx))

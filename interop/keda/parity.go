@@ -59,7 +59,7 @@ func (c *parityCommand) run(ctx context.Context) (good bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer func() { err = errors.Join(err, entities.close(context.WithoutCancel(ctx))) }()
+	defer func() { err = errors.Join(err, entities.close(ctx)) }()
 	began := time.Now()
 	if err := entities.makeAll(ctx, queuesOfTable(), topicsOfTable()); err != nil {
 		return false, err

@@ -148,6 +148,14 @@ type result struct {
 // times says how many times fewer operations ours makes.
 func (r result) times() float64 { return r.Builtin.Operations / max(r.Scaler.Operations, 1e-9) }
 
+// freshness is the share of readings that were young enough, for people.
+func (m measured) freshness() string {
+	if m.ReadingsWithinGoal == nil {
+		return "not said"
+	}
+	return fmt.Sprintf("%.1f %%", 100**m.ReadingsWithinGoal)
+}
+
 // measureCell measures first the built-in, then ours, on one broker.
 func measureCell(ctx context.Context, folder, name string, programs programs, files certificate, cell cell, times timing) (found result, err error) {
 	processes, err := startBroker(ctx, folder, name, programs, files)
@@ -162,7 +170,7 @@ func measureCell(ctx context.Context, folder, name string, programs programs, fi
 	if err != nil {
 		return found, err
 	}
-	defer func() { err = errors.Join(err, entities.close(context.WithoutCancel(ctx))) }()
+	defer func() { err = errors.Join(err, entities.close(ctx)) }()
 	if err := entities.makeAll(ctx, cell.queues(), cell.topics()); err != nil {
 		return found, err
 	}
@@ -229,12 +237,12 @@ func goalsOf(results []result) []goal {
 func markdown(results []result, goals []goal) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "Management operations and credits a minute, KEDA %s; built-in / scaler\n\n", kedaVersion)
-	text.WriteString("| ScaledObjects | read | state | operations | credits | times fewer | answer p50 ms | answer p99 ms |\n")
-	text.WriteString("|---:|---|---|---:|---:|---:|---:|---:|\n")
+	fmt.Fprintf(&text, "| ScaledObjects | read | state | operations | credits | times fewer | readings within %v | answer p50 ms | answer p99 ms |\n", readingAgeGoal)
+	text.WriteString("|---:|---|---|---:|---:|---:|---:|---:|---:|\n")
 	for _, result := range results {
 		builtin, ours := result.Builtin, result.Scaler
-		fmt.Fprintf(&text, "| %d | %s | %s | %.0f / %.0f | %.0f / %.0f | %.1f | %s / %s | %s / %s |\n",
-			result.Objects, result.Layout, result.state(), builtin.Operations, ours.Operations, builtin.Credits, ours.Credits, result.times(),
+		fmt.Fprintf(&text, "| %d | %s | %s | %.0f / %.0f | %.0f / %.0f | %.1f | %s | %s / %s | %s / %s |\n",
+			result.Objects, result.Layout, result.state(), builtin.Operations, ours.Operations, builtin.Credits, ours.Credits, result.times(), ours.freshness(),
 			milliseconds(builtin.median), milliseconds(ours.median), milliseconds(builtin.p99), milliseconds(ours.p99))
 	}
 	text.WriteString("\n")
