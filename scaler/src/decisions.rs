@@ -11,7 +11,7 @@ use moka::future::{Cache, CacheBuilder};
 use moka::policy::EvictionPolicy;
 use scaling::{Decision, Policy};
 
-use crate::config::{Config, ConfigHandle};
+use crate::config::{Config, ConfigHandle, OutOfBounds};
 use crate::connections::{AccessRefused, Connections};
 use crate::entity::Target;
 use crate::keyed_hash::{Digest, KeyedHash};
@@ -42,6 +42,9 @@ pub enum Refusal {
     /// There is no credential that may be used there.
     #[error(transparent)]
     Access(#[from] AccessRefused),
+    /// It asks for fresher or staler readings than the operator allows.
+    #[error(transparent)]
+    Freshness(#[from] OutOfBounds),
     /// The profile is not in the config file.
     #[error("metadata policyProfile: {profile:?} is not in the scaler's config file; known there: {known}")]
     UnknownProfile {
@@ -144,7 +147,8 @@ impl Decisions {
         let query = self.query(namespace, trigger)?;
         // Before the read: a profile that is not there needs no reading, and must not cost one.
         self.policy(trigger)?;
-        let freshness = self.config.snapshot().freshness;
+        let wish = &trigger.freshness;
+        let freshness = self.config.snapshot().freshness_for(wish.cache_ttl, wish.max_staleness)?;
         let seen = self.readings.newest(&query, freshness).await.map_err(|failure| unreadable(trigger, failure))?;
         self.decide(trigger, seen)
     }

@@ -48,7 +48,7 @@ pub fn activity(decision: &Decision) -> IsActiveResponse {
 /// `RESOURCE_EXHAUSTED` use less, `UNAVAILABLE` wait.
 pub fn status(refusal: &Refusal) -> Status {
     let code = match refusal {
-        Refusal::Trigger(_) | Refusal::OtherMetric { .. } => Code::InvalidArgument,
+        Refusal::Trigger(_) | Refusal::OtherMetric { .. } | Refusal::Freshness(_) => Code::InvalidArgument,
         Refusal::UnknownProfile { .. } => Code::FailedPrecondition,
         Refusal::Access(refused) => match refused {
             AccessRefused::Connection(_)

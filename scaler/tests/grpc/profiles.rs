@@ -1,4 +1,5 @@
-//! Policies by name: swapped while the scaler runs, seen at the very next call, the specification unmoved.
+//! What the config file gives triggers: policies by name, swapped while the scaler runs and seen at the very next call, the
+//! specification unmoved; and bounds for their own wishes.
 
 use std::path::Path;
 use std::time::Duration;
@@ -98,4 +99,24 @@ async fn policies_in_metadata_need_no_file() {
     let metadata = [("queueName", "orders"), ("policy", "weighted"), ("weights", "active=0.5,scheduled=1")];
     let value = scaler.metric(&trigger(broker.connection_string(), &metadata)).await.expect("the queue can be read");
     assert_eq!((value.metric_value, value.metric_value_float), (5, 5.0));
+}
+
+#[tokio::test]
+async fn a_trigger_has_its_own_freshness_within_the_operators_bounds() {
+    let broker = broker_with(&["orders"]).await;
+    let scaler = Scaler::start("cacheTtlSeconds: 300\ncacheTtlBoundsSeconds: {min: 0, max: 10}").await;
+    let wish = |cache_ttl| trigger(broker.connection_string(), &[("queueName", "orders"), ("cacheTtl", cache_ttl)]);
+    assert_refused(
+        scaler.metric(&wish("11s")).await,
+        Code::InvalidArgument,
+        &["cacheTtl", "11s", "10s", "config file"],
+    );
+    assert_eq!(scaler.reads(), 0);
+    let others = trigger(broker.connection_string(), &[("queueName", "orders")]);
+    scaler.metric(&others).await.expect("the queue can be read");
+    scaler.metric(&others).await.expect("the queue can be read");
+    scaler.metric(&wish("10s")).await.expect("within the bounds");
+    assert_eq!(scaler.reads(), 1, "young enough for all of them");
+    scaler.metric(&wish("0s")).await.expect("within the bounds");
+    assert_eq!(scaler.reads(), 2, "never young enough for this one");
 }
