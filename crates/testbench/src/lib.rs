@@ -7,13 +7,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Broker, Options, QueueOptions};
+use broker::{Broker, FaultId, Options, QueueOptions};
 use servicebus::{Adapter, AdministrationClient, ConnectionString, EntityCounts, OutgoingMessage, QueueClient};
 use workload::{Ledger, body};
 
 mod program;
 mod proxy;
 
+/// What a bench is started with and shows is the broker's.
+pub use broker;
 pub use program::{Ended, Program};
 pub use proxy::Proxy;
 
@@ -57,11 +59,39 @@ impl Bench {
     /// A broker whose queue has this lock duration.
     pub async fn start(lock_duration: Duration) -> Self {
         let queue = QueueOptions { lock_duration, ..QueueOptions::new(QUEUE) };
-        let options = Options { queues: vec![queue], ..Options::default() };
+        Self::with(Options { queues: vec![queue], ..Options::default() }).await
+    }
+
+    /// A broker with these options (TLS, keys, topics, faults, a budget) and in any case with [`QUEUE`]. Plain connections
+    /// must stay allowed and the first key have all rights, because the bench itself looks at the queue that way.
+    pub async fn with(mut options: Options) -> Self {
+        if !options.queues.iter().any(|queue| queue.name.eq_ignore_ascii_case(QUEUE)) {
+            options.queues.push(QueueOptions::new(QUEUE));
+        }
+        assert!(options.tls.as_ref().is_none_or(|tls| !tls.only), "the bench speaks without TLS");
         let broker = Broker::start(options).await.expect("a free port");
         let connection = ConnectionString::parse(broker.connection_string()).expect("the broker's own");
         let administration = AdministrationClient::new(&connection).expect("a client");
         Self { broker, administration, folder: tempfile::tempdir().expect("a temporary folder") }
+    }
+
+    /// The broker: its counters, its faults, its addresses.
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// Adds a fault by its text, such as `throttle=30s,entity=orders`.
+    pub fn inject(&self, fault: &str) -> FaultId {
+        let fault = fault.parse().unwrap_or_else(|error| panic!("{fault}: {error}"));
+        self.broker.faults().add(fault).expect("room for a fault")
+    }
+
+    /// A file with the certificate that clients of [`Broker::tls_connection_string`] must trust.
+    pub fn authority_file(&self) -> PathBuf {
+        let file = self.file("authority.pem");
+        let pem = self.broker.certificate_authority_pem().expect("options.tls asks for a generated certificate");
+        std::fs::write(&file, pem).expect("written");
+        file
     }
 
     /// A way to the broker that can be cut.
