@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use regex::{Regex, RegexBuilder};
 
+mod go_syntax;
+
 /// The longest pattern, in bytes. Names have at most 260 characters.
 pub const MAX_PATTERN_BYTES: usize = 256;
 /// The most memory that one compiled pattern may take, in bytes.
@@ -121,7 +123,7 @@ pub enum Operation {
     Average,
 }
 
-/// A pattern that a whole name must match. Equal when its text is.
+/// A pattern, in Go's syntax, that a whole name must match. Equal when its text is. Cheap to clone.
 #[derive(Clone)]
 pub struct NamePattern {
     text: Arc<str>,
@@ -134,15 +136,20 @@ impl NamePattern {
         if text.len() > MAX_PATTERN_BYTES {
             return Err(format!("it has {} bytes, more than {MAX_PATTERN_BYTES}", text.len()));
         }
-        let build = |pattern: &str| {
-            let mut builder = RegexBuilder::new(pattern);
-            builder.size_limit(MAX_COMPILED_BYTES).dfa_size_limit(MAX_COMPILED_BYTES).nest_limit(32).build()
-        };
-        let in_one_line = |error: regex::Error| error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-        // On its own first: `a)(b` must not become sound by what is put around it.
-        build(text).map_err(in_one_line)?;
-        let compiled = build(&format!("^(?:{text})$")).map_err(in_one_line)?;
-        Ok(Self { text: text.into(), compiled })
+        // No group is left open or closed too often, so nothing can leave the parentheses put around it.
+        let pattern = format!(r"\A(?:{})\z", go_syntax::translate(text)?);
+        let mut builder = RegexBuilder::new(&pattern);
+        let compiled = builder.size_limit(MAX_COMPILED_BYTES).dfa_size_limit(MAX_COMPILED_BYTES).build();
+        match compiled {
+            Ok(compiled) => Ok(Self { text: text.into(), compiled }),
+            Err(regex::Error::CompiledTooBig(limit)) => Err(format!("it takes more than {limit} bytes of memory")),
+            // Of the text that the translation wrote, which the last line does not show.
+            Err(error) => {
+                let lines = error.to_string();
+                let reason = lines.lines().last().unwrap_or_default();
+                Err(reason.strip_prefix("error: ").unwrap_or(reason).to_owned())
+            }
+        }
     }
 
     /// As written.

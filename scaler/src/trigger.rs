@@ -196,18 +196,11 @@ impl Trigger {
             // A profile brings its own.
             PolicyChoice::Profile(_) => false,
         };
-        let is_known = |key: &str| KEYS.iter().any(|known| known.name == key) || KEDA_KEYS.contains(&key) || is_own(key);
-        warnings.extend(metadata.keys().filter(|key| !is_known(key)).cloned().map(Warning::UnknownKey));
+        let is_known =
+            |key: &str| KEYS.iter().any(|known| known.name == key) || KEDA_KEYS.contains(&key) || is_own(key);
+        warnings.extend(metadata.keys().filter(|key| !is_known(key)).map(|key| unknown(key)));
         warnings.sort_unstable();
         Ok(Self { target, base, policy, freshness, connection, warnings })
-    }
-
-    /// The connection string, if that is how the trigger connects and KEDA resolved it.
-    pub fn connection(&self) -> Result<&servicebus::ConnectionString, ConnectionProblem> {
-        match &self.connection {
-            Connection::FromEnvironment(connection) => connection.as_ref().map_err(Clone::clone),
-            Connection::Reference { .. } => Err(ConnectionProblem::Unresolved),
-        }
     }
 
     /// The name of the trigger's one metric, as the built-in trigger forms it wherever that is sound and distinct:
@@ -252,6 +245,14 @@ fn policy_choice(metadata: &HashMap<String, String>, base: Base) -> Result<Polic
                 Err(error) => Err(TriggerError::Policy(error)),
             }
         }
+    }
+}
+
+fn unknown(key: &str) -> Warning {
+    let mut of_policies = scaling::POLICIES.iter().flat_map(|policy| policy.keys);
+    match of_policies.find(|known| known.name == key) {
+        Some(known) => Warning::WithoutEffect { key: known.name, why: "it is a key of another policy" },
+        None => Warning::UnknownKey(key.to_owned()),
     }
 }
 

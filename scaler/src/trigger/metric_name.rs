@@ -114,11 +114,11 @@ mod tests {
     /// Written down: whoever upgrades must find the same names.
     #[test]
     fn hashes_never_change() {
-        assert_eq!(metric_name(&queue("a.b")), "HASH-1");
-        assert_eq!(metric_name(&queue("Team.A/Orders_v2")), "HASH-2");
-        assert_eq!(metric_name(&queue("ordené")), "HASH-3");
-        assert_eq!(metric_name(&queue("queue-regex")), "HASH-4");
-        assert_eq!(metric_name(&subscription("events", "billing")), "HASH-5");
+        assert_eq!(metric_name(&queue("a.b")), "azure-servicebus-a-b-3876e25d");
+        assert_eq!(metric_name(&queue("Team.A/Orders_v2")), "azure-servicebus-team-a-orders_v2-2c125844");
+        assert_eq!(metric_name(&queue("ordené")), "azure-servicebus-orden--60f8398b");
+        assert_eq!(metric_name(&queue("queue-regex")), "azure-servicebus-queue-regex-ab6c393b");
+        assert_eq!(metric_name(&subscription("events", "billing")), "azure-servicebus-events-billing-4f862251");
     }
 
     #[test]
