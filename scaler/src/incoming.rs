@@ -123,12 +123,14 @@ impl Incoming {
                 }
             };
             let (places, metrics, serve, log) = (Arc::clone(&places), metrics.clone(), serve.clone(), Arc::clone(&log));
+            let stop = stop.clone();
             let task = async move {
                 let stream: Box<dyn ByteStream> = match handshake {
                     None => Box::new(stream),
                     Some((configuration, _place)) => {
                         let agreed = TlsAcceptor::from(configuration).accept(stream);
-                        let agreed = tokio::time::timeout(limits.handshake_deadline, agreed).await;
+                        let agreed = tokio::time::timeout(limits.handshake_deadline, agreed);
+                        let Some(agreed) = stop.run_until_cancelled(agreed).await else { return };
                         match agreed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                             Ok(stream) => Box::new(stream),
                             Err(problem) => {

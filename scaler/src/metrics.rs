@@ -111,6 +111,16 @@ impl Drop for ConnectionOpen {
     }
 }
 
+/// Counts one unary call for as long as it lives.
+#[derive(Debug)]
+pub struct CallInFlight(Gauge);
+
+impl Drop for CallInFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// All metrics of one scaler. Cheap to clone; all clones count together.
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
@@ -121,6 +131,7 @@ struct Inner {
     /// Handles of [`Self::calls`], so that a call costs one atomic increment rather than a look-up under a lock.
     held_calls: [[OnceLock<Counter>; CODES]; UNARY.len() + STREAMING.len()],
     call_seconds: [Histogram; UNARY.len()],
+    calls_in_flight: Gauge,
     operations: Family<OperationLabels, Counter>,
     credits: Family<OperationLabels, Counter>,
     cache_hits: Counter,
@@ -199,6 +210,8 @@ impl Metrics {
             "How long unary calls took to answer, streams left out",
             call_seconds.clone(),
         );
+        let calls_in_flight = Gauge::default();
+        registry.register("grpc_requests_in_flight", "Unary calls that are not answered yet", calls_in_flight.clone());
         let operations = Family::<OperationLabels, Counter>::default();
         registry.register(
             "management_operations",
@@ -250,6 +263,7 @@ impl Metrics {
             calls,
             held_calls: std::array::from_fn(|_| std::array::from_fn(|_| OnceLock::new())),
             call_seconds: UNARY.map(|method| call_seconds.get_or_create_owned(&MethodLabel { method })),
+            calls_in_flight,
             operations,
             credits,
             cache_hits,
@@ -263,6 +277,13 @@ impl Metrics {
             triggers,
             registry: root,
         }))
+    }
+
+    /// A unary call arrived. It counts as in flight until what this returns is dropped.
+    #[must_use = "the call counts as in flight for as long as this lives"]
+    pub fn call_in_flight(&self) -> CallInFlight {
+        self.0.calls_in_flight.inc();
+        CallInFlight(self.0.calls_in_flight.clone())
     }
 
     /// A call of KEDA's contract ended. `method` is its name in the contract, such as `GetMetrics`; for a stream, `took` is

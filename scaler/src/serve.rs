@@ -43,8 +43,6 @@ const MAX_MESSAGE_BYTES: usize = 256 * 1024;
 const MAX_CONNECTIONS: usize = 500;
 /// Most TLS handshakes at a time, beside the connections that are served.
 const MAX_HANDSHAKES: usize = 100;
-/// A client that takes longer for its handshake is closed.
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// How often what is long past is let go of.
 const TIDY_INTERVAL: Duration = Duration::from_mins(1);
 /// Where probes and metrics are when nothing is said, at the address of `--listen`.
@@ -125,6 +123,8 @@ pub struct Timings {
     pub heartbeat: Duration,
     /// How often the config file and the TLS files are looked at.
     pub config_interval: Duration,
+    /// A client that takes longer for its TLS handshake is closed.
+    pub handshake_deadline: Duration,
     /// A connection is ended cleanly at this age, give or take a tenth.
     pub max_connection_age: Option<Duration>,
     /// After a stop was asked for, what is still in flight is cut off after this.
@@ -139,6 +139,7 @@ impl Default for Timings {
             watch_interval: Duration::from_secs(1),
             heartbeat: Duration::from_secs(30),
             config_interval: Duration::from_secs(1),
+            handshake_deadline: Duration::from_secs(10),
             max_connection_age: Some(Duration::from_mins(30)),
             drain_deadline: Duration::from_secs(4),
         }
@@ -313,7 +314,7 @@ pub async fn serve(listener: TcpListener, parts: Parts, shutdown: CancellationTo
         limits: Limits {
             connections: MAX_CONNECTIONS,
             handshakes: MAX_HANDSHAKES,
-            handshake_deadline: HANDSHAKE_DEADLINE,
+            handshake_deadline: timings.handshake_deadline,
         },
         metrics,
         tasks: tasks.clone(),

@@ -86,6 +86,7 @@ impl Service {
         scaled_object: &ScaledObjectRef,
         answer: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<Response<T>, Status> {
+        let _in_flight = self.telemetry.metrics.call_in_flight();
         let (message, call) = self.settle(method, scaled_object, answer).await?;
         call.end(Code::Ok);
         Ok(Response::new(message))
@@ -101,7 +102,7 @@ impl Service {
         opened: impl Future<Output = Result<S, Refusal>>,
     ) -> Result<Response<ToldStream<Told>>, Status> {
         let (messages, call) = self.settle(method, scaled_object, opened).await?;
-        Ok(Response::new(ToldStream::new(messages, call, self.telemetry.stream_opened(kind), end)))
+        Ok(Response::new(ToldStream::new(messages, call, self.telemetry.metrics.stream_opened(kind), end)))
     }
 
     /// Awaits an outcome within a span that says who asked what, and turns a refusal into gRPC's terms.

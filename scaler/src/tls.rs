@@ -246,3 +246,86 @@ async fn received(hangup: &mut Option<Signal>) {
         std::future::pending::<()>().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use rcgen::{CertificateParams, KeyPair};
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+
+    /// What was logged.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Log {
+        fn lines_with(&self, words: &str) -> usize {
+            let text = String::from_utf8(self.0.lock().expect("no panic before").clone()).expect("UTF-8");
+            text.lines().filter(|line| line.contains(words)).count()
+        }
+    }
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no panic before").extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Log {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    fn write_identity(files: &TlsFiles) {
+        let key = KeyPair::generate().expect("a key");
+        let certificate = CertificateParams::new(vec!["localhost".to_owned()]).expect("a valid name");
+        let certificate = certificate.self_signed(&key).expect("it signs itself");
+        std::fs::write(&files.certificate, certificate.pem()).expect("the folder is writable");
+        std::fs::write(&files.key, key.serialize_pem()).expect("the folder is writable");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bad_file_is_one_line_however_often_it_is_looked_at_and_changes_nothing() {
+        let log = Log::default();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(log.clone()).finish();
+        let _here = tracing::subscriber::set_default(subscriber);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = |name: &str| folder.path().join(name);
+        let files = TlsFiles { certificate: path("tls.crt"), key: path("tls.key"), client_authority: None };
+        write_identity(&files);
+        let tls = Tls::read(&files).expect("good files");
+        let at_first = tls.current();
+        let (interval, minute) = (Duration::from_secs(1), Duration::from_mins(1));
+        let shutdown = CancellationToken::new();
+        let following = tokio::spawn(tls.clone().follow(files.clone(), interval, None, shutdown.clone()));
+        // Time moves on by itself whenever there is nothing left to do, so a minute is sixty looks.
+        tokio::time::sleep(minute).await;
+        assert!(Arc::ptr_eq(&tls.current(), &at_first), "the same files are the same configuration");
+        for bad in ["not a key", ""] {
+            std::fs::write(&files.key, bad).expect("the folder is writable");
+            tokio::time::sleep(minute).await;
+            assert!(Arc::ptr_eq(&tls.current(), &at_first), "{bad:?}");
+        }
+        assert_eq!(log.lines_with("what was in force before them stays"), 1, "both are the same problem");
+        std::fs::remove_file(&files.key).expect("it is there");
+        tokio::time::sleep(minute).await;
+        assert_eq!(log.lines_with("what was in force before them stays"), 2, "a missing file is another");
+        write_identity(&files);
+        tokio::time::sleep(minute).await;
+        assert!(!Arc::ptr_eq(&tls.current(), &at_first), "good files are taken");
+        assert_eq!(log.lines_with("the TLS files changed and are in force"), 1);
+        assert_eq!(log.lines_with("PRIVATE KEY"), 0);
+        shutdown.cancel();
+        following.await.expect("it ends");
+    }
+}

@@ -35,6 +35,7 @@ fn used() -> Metrics {
     metrics.throttled("orders.servicebus.windows.net");
     std::mem::forget(metrics.stream_opened(StreamKind::Activity));
     std::mem::forget(metrics.connection_opened());
+    std::mem::forget(metrics.call_in_flight());
     metrics.handshake_failed();
     metrics.trigger(&id("receiver"), 12.5, 5, true);
     metrics

@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 
 use crate::decisions::Judged;
 use crate::explanations::Explanations;
-use crate::metrics::{Metrics, StreamKind, StreamOpen};
+use crate::metrics::Metrics;
 use crate::refusal_log::RefusalLog;
 use crate::trigger::Trigger;
 use crate::trigger_id::TriggerId;
@@ -38,11 +38,6 @@ impl Telemetry {
     /// A call arrived. `method` is its name in the contract.
     pub(super) fn begin(&self, method: &'static str) -> Call {
         Call { metrics: self.metrics.clone(), method, begun: Instant::now(), code: Code::Cancelled }
-    }
-
-    /// A push stream opened.
-    pub(super) fn stream_opened(&self, kind: StreamKind) -> StreamOpen {
-        self.metrics.stream_opened(kind)
     }
 
     /// A trigger was told this decision.

@@ -1,0 +1,108 @@
+//! How a connection ends, by its age or with the scaler: nothing new, calls answered, every stream ended with OK.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use futures_util::stream;
+use tokio::net::TcpStream;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+
+use crate::support::{MESSAGES, Scaler, active_stream, assert_ends_with_ok, scaled_object, until, value, within};
+
+#[tokio::test]
+async fn an_old_connection_ends_its_streams_with_ok_and_answers_its_calls() {
+    let scaler = Scaler::start_with(|parts| {
+        parts.timings.max_connection_age = Some(Duration::from_millis(500));
+        parts.config.replace(scaler::config::Config::parse("cacheTtlSeconds: 0").expect("a good config"));
+    })
+    .await;
+    let client = scaler.client().await;
+    let activity = active_stream(&client, "receiver").await;
+    let mut specification =
+        client.clone().stream_metric_spec(scaled_object("receiver")).await.expect("it opens").into_inner();
+    within("the specification", specification.message()).await.expect("no error").expect("a message");
+    scaler.hold();
+    let in_flight = tokio::spawn({
+        let client = client.clone();
+        async move { value(&client, "in-flight").await }
+    });
+    assert_ends_with_ok(activity).await;
+    let end = within("the end of the stream", specification.message()).await.expect("it ends with OK");
+    assert_eq!(end, None);
+    assert!(!in_flight.is_finished(), "the source is held");
+    scaler.let_go();
+    let answer = within("the call in flight", in_flight).await.expect("no panic").expect("it is answered");
+    assert_eq!(answer, MESSAGES as i64);
+    // The client's channel takes a new connection by itself, as KEDA's does.
+    within("a call on a new connection", value(&client, "later")).await.expect("it is answered");
+    let ok = |method: &str| format!("servicebus_scaler_grpc_requests_total{{method=\"{method}\",code=\"OK\"}}");
+    assert_eq!((scaler.count(&ok("StreamIsActive")), scaler.count(&ok("StreamMetricSpec"))), (1, 1));
+}
+
+#[tokio::test]
+async fn the_stop_waits_for_calls_and_for_nobody_who_only_listens() {
+    // Far longer than the test may take: were anything waited for until it is cut off, the test would fail.
+    let scaler = Scaler::start_with(|parts| parts.timings.drain_deadline = Duration::from_hours(1)).await;
+    let client = scaler.client().await;
+    let streams = join_all((0..50).map(|number| active_stream(&client, if number % 2 == 0 { "a" } else { "b" }))).await;
+
+    let channel = || async {
+        let endpoint = tonic::transport::Channel::from_shared(format!("http://{}", scaler.address)).expect("valid");
+        endpoint.connect().await.expect("the scaler accepts connections")
+    };
+    // A client of reflection that keeps its stream open, as grpcurl does while a person reads.
+    let list = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut reflection = ServerReflectionClient::new(channel().await)
+        .server_reflection_info(stream::iter([list]).chain(stream::pending()))
+        .await
+        .expect("reflection answers")
+        .into_inner();
+    within("the list", reflection.message()).await.expect("no error").expect("an answer");
+    let mut health = HealthClient::new(channel().await)
+        .watch(HealthCheckRequest::default())
+        .await
+        .expect("health can be watched")
+        .into_inner();
+    within("the status", health.message()).await.expect("no error").expect("a status");
+    // Connections on which nothing is asked, and on which nothing is even said.
+    let _idle = channel().await;
+    let _silent = TcpStream::connect(scaler.address).await.expect("the port is open");
+    until("all to be open", async || scaler.count("servicebus_scaler_connections_open") == 5).await;
+    assert_eq!(scaler.count("servicebus_scaler_streams_open{kind=\"activity\"}"), 50);
+
+    scaler.hold();
+    let in_flight: Vec<_> = (0..50)
+        .map(|number| {
+            let client = client.clone();
+            // Another queue than the streams', so that its first reading is waited for.
+            tokio::spawn(async move {
+                let mut trigger = scaled_object(&format!("receiver-{number}"));
+                trigger.scaler_metadata.insert("queueName".to_owned(), "refunds".to_owned());
+                client.clone().is_active(trigger).await
+            })
+        })
+        .collect();
+    until("the calls to be in flight", async || scaler.count("servicebus_scaler_grpc_requests_in_flight") == 50).await;
+
+    scaler.shutdown.cancel();
+    for stream in streams {
+        assert_ends_with_ok(stream).await;
+    }
+    while within("the end of reflection", reflection.message()).await.expect("it ends with OK").is_some() {}
+    while within("the end of the watch", health.message()).await.expect("it ends with OK").is_some() {}
+    until("nobody to listen any more", async || TcpStream::connect(scaler.address).await.is_err()).await;
+    assert!(in_flight.iter().all(|call| !call.is_finished()), "the source is held");
+    scaler.let_go();
+    for call in in_flight {
+        assert!(within("a call in flight", call).await.expect("no panic").expect("it is answered").into_inner().result);
+    }
+    scaler.ended().await;
+}
