@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Microsoft's own Python SDK, unmodified, against our broker over TCP.
 
-Sends, receives, settles in every way, renews, peeks, and reads the counts with the administration client. Each check has
-a queue of its own. Usage: python_sdk.py --broker target/debug/broker
+Sends, receives, settles in every way, renews, peeks, and reads the counts with the administration client; for queues,
+and for topics with their subscriptions. Each check has a queue or topic of its own. Usage: python_sdk.py --broker target/debug/broker
 """
 
 import argparse
@@ -11,15 +11,26 @@ import functools
 import uuid
 
 import azure.servicebus
-from azure.core.exceptions import ClientAuthenticationError, ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import (
+    ClientAuthenticationError,
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceNotFoundError,
+)
 from azure.servicebus import ServiceBusClient, ServiceBusMessage, ServiceBusSubQueue
 from azure.servicebus.exceptions import (
     MessageLockLostError,
     MessageSizeExceededError,
+    MessagingEntityDisabledError,
     MessagingEntityNotFoundError,
     ServiceBusAuthenticationError,
 )
-from azure.servicebus.management import ServiceBusAdministrationClient
+from azure.servicebus.management import (
+    EntityStatus,
+    ServiceBusAdministrationClient,
+    SqlRuleFilter,
+    TrueRuleFilter,
+)
 
 from programs import Failed, await_state, expect, run_checks, run_program, started
 
@@ -68,6 +79,23 @@ class Namespace:
             properties.scheduled_message_count,
         )
 
+    def subscription_counts(self, topic, subscription):
+        """(active, dead-lettered, waiting to be forwarded, not to be forwarded) as the administration API says."""
+        with self.administration() as administration:
+            properties = administration.get_subscription_runtime_properties(topic, subscription)
+        return (
+            properties.active_message_count,
+            properties.dead_letter_message_count,
+            properties.transfer_message_count,
+            properties.transfer_dead_letter_message_count,
+        )
+
+    def topic_counts(self, topic):
+        """(subscriptions, scheduled) as the administration API says."""
+        with self.administration() as administration:
+            properties = administration.get_topic_runtime_properties(topic)
+        return properties.subscription_count, properties.scheduled_message_count
+
     def wrong_key(self):
         return self.connection_string.replace("SharedAccessKey=", "SharedAccessKey=x", 1)
 
@@ -82,17 +110,21 @@ def send(client, queue, *bodies):
 
 
 def receive_and_complete(client, queue, count):
+    with client.get_queue_receiver(queue) as receiver:
+        return complete_all(receiver, count)
+
+
+def complete_all(receiver, count):
     """Receives until `count` have come, each completed; then there must be no more."""
     got = []
-    with client.get_queue_receiver(queue) as receiver:
-        while len(got) < count:
-            messages = receiver.receive_messages(max_message_count=50, max_wait_time=PATIENT)
-            if not messages:
-                raise Failed(f"{len(got)} of {count} messages came, then none for {PATIENT} s")
-            for message in messages:
-                got.append(message)
-                receiver.complete_message(message)
-        expect(receiver.receive_messages(max_wait_time=BRIEF), [], "messages beyond those sent")
+    while len(got) < count:
+        messages = receiver.receive_messages(max_message_count=50, max_wait_time=PATIENT)
+        if not messages:
+            raise Failed(f"{len(got)} of {count} messages came, then none for {PATIENT} s")
+        for message in messages:
+            got.append(message)
+            receiver.complete_message(message)
+    expect(receiver.receive_messages(max_wait_time=BRIEF), [], "messages beyond those sent")
     return got
 
 
@@ -341,6 +373,164 @@ def the_administration_client_reads_and_writes_queues(namespace, queue):
         except ClientAuthenticationError:
             return
         raise Failed("the administration API took a wrong key")
+
+
+def publish(client, topic, *bodies):
+    with client.get_topic_sender(topic) as sender:
+        sender.send_messages([ServiceBusMessage(body, message_id=str(uuid.uuid4())) for body in bodies])
+
+
+def refused(wanted, what, function, *arguments, **keywords):
+    """Calls the function, which must fail with `wanted`; returns the error."""
+    try:
+        function(*arguments, **keywords)
+    except wanted as error:
+        return error
+    raise Failed(f"{what} was not refused with {wanted.__name__}")
+
+
+@check("topic")
+def a_topic_gives_every_subscription_its_copies(namespace, topic):
+    topic = f"area/{topic}"
+    with namespace.administration() as administration, namespace.client() as client:
+        administration.create_topic(topic, user_metadata="events")
+        for name in ("audit", "bill"):
+            administration.create_subscription(topic, name, max_delivery_count=4)
+        refused(ResourceExistsError, "a second topic of that name", administration.create_topic, topic)
+        refused(ResourceExistsError, "a queue of that name", administration.create_queue, topic)
+        refused(ResourceExistsError, "a second subscription", administration.create_subscription, topic, "Audit")
+        refused(ResourceNotFoundError, "no topic", administration.create_subscription, "nowhere", "audit")
+        expect(administration.get_topic(topic).user_metadata, "events", "user metadata")
+        expect(administration.get_subscription(topic, "audit").max_delivery_count, 4, "max delivery count")
+
+        publish(client, topic, *[f"event {index}" for index in range(MESSAGES)])
+        for name in ("audit", "bill"):
+            expect(namespace.subscription_counts(topic, name), (MESSAGES, 0, 0, 0), f"counts of {name}")
+        listed = {
+            entry.name: (entry.active_message_count, entry.total_message_count)
+            for entry in administration.list_subscriptions_runtime_properties(topic)
+        }
+        expect(listed, {name: (MESSAGES, MESSAGES) for name in ("audit", "bill")}, "counts in the listing")
+        with client.get_subscription_receiver(topic, "audit") as receiver:
+            got = complete_all(receiver, MESSAGES)
+        expect([body(message).decode() for message in got], [f"event {index}" for index in range(MESSAGES)], "bodies")
+        expect(namespace.subscription_counts(topic, "audit"), (0, 0, 0, 0), "counts of audit when it is done")
+        expect(namespace.subscription_counts(topic, "bill"), (MESSAGES, 0, 0, 0), "bill keeps its copies")
+
+        with client.get_subscription_receiver(topic, "bill") as receiver:
+            message = one(receiver)
+            receiver.renew_message_lock(message)
+            receiver.dead_letter_message(message, reason="Unpaid")
+            expect(len(receiver.peek_messages(max_message_count=10)), 10, "messages peeked")
+        with client.get_subscription_receiver(topic, "bill", sub_queue=ServiceBusSubQueue.DEAD_LETTER) as receiver:
+            expect(one(receiver).dead_letter_reason, "Unpaid", "reason")
+        expect(namespace.subscription_counts(topic, "bill"), (MESSAGES - 1, 1, 0, 0), "counts of bill")
+
+        administration.delete_subscription(topic, "audit")
+        refused(ResourceNotFoundError, "a deleted subscription", administration.get_subscription, topic, "audit")
+        administration.delete_topic(topic)
+        refused(ResourceNotFoundError, "a deleted topic", administration.get_topic, topic)
+        refused(ResourceNotFoundError, "its subscription", administration.get_subscription, topic, "bill")
+        refused(MessagingEntityNotFoundError, "sending to a deleted topic", publish, client, topic, "late")
+
+
+@check("topic-scheduled")
+def messages_scheduled_on_a_topic_wait_there(namespace, topic):
+    topic = f"{topic}-t"
+    due = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=2)
+    with namespace.administration() as administration, namespace.client() as client:
+        administration.create_topic(topic)
+        for name in ("a", "b"):
+            administration.create_subscription(topic, name)
+        with client.get_topic_sender(topic) as sender:
+            numbers = sender.schedule_messages(
+                [ServiceBusMessage("soon", message_id="soon"), ServiceBusMessage("never", message_id="never")], due
+            )
+            expect(namespace.topic_counts(topic), (2, 2), "subscriptions and scheduled messages")
+            sender.cancel_scheduled_messages(numbers[1:])
+        expect(namespace.topic_counts(topic), (2, 1), "after one was cancelled")
+        for name in ("a", "b"):
+            with client.get_subscription_receiver(topic, name) as receiver:
+                (message,) = complete_all(receiver, 1)
+            expect(body(message), b"soon", f"what {name} got")
+        expect(datetime.datetime.now(datetime.timezone.utc) >= due, True, "it did not come early")
+        expect(namespace.topic_counts(topic), (2, 0), "when it was due")
+
+
+@check("topic-forwarding")
+def subscriptions_forward_to_a_queue(namespace, queue):
+    topic = f"{queue}-t"
+    with namespace.administration() as administration, namespace.client() as client:
+        administration.create_topic(topic)
+        refused(HttpResponseError, "no such target", administration.create_subscription, topic, "on", forward_to="nowhere")
+        created = administration.create_subscription(topic, "on", forward_to=queue)
+        expect(created.forward_to.rsplit("/", 1)[-1], queue, "the target")
+        publish(client, topic, "moves")
+        (message,) = receive_and_complete(client, queue, 1)
+        expect(body(message), b"moves", "what the queue got")
+
+        target = administration.get_queue(queue)
+        target.status = EntityStatus.SEND_DISABLED
+        administration.update_queue(target)
+        publish(client, topic, "waits")
+        expect(namespace.subscription_counts(topic, "on"), (0, 0, 1, 0), "counts while the target takes none")
+        refused(MessagingEntityDisabledError, "sending to it", send, client, queue, "direct")
+        target.status = EntityStatus.ACTIVE
+        administration.update_queue(target)
+        (message,) = receive_and_complete(client, queue, 1)
+        expect(body(message), b"waits", "what moved on")
+
+        administration.delete_queue(queue)
+        publish(client, topic, "strands")
+        expect(namespace.subscription_counts(topic, "on"), (0, 0, 0, 1), "counts without a target")
+        sub_queue = ServiceBusSubQueue.TRANSFER_DEAD_LETTER
+        with client.get_subscription_receiver(topic, "on", sub_queue=sub_queue) as receiver:
+            expect(body(one(receiver)), b"strands", "what could not move on")
+        subscription = administration.get_subscription(topic, "on")
+        subscription.forward_to = None
+        administration.update_subscription(topic, subscription)
+        expect(administration.get_subscription(topic, "on").forward_to, None, "forwarding ended")
+        publish(client, topic, "stays")
+        expect(namespace.subscription_counts(topic, "on"), (1, 0, 0, 1), "counts when nothing is forwarded")
+
+
+@check("topic-listing")
+def listings_come_in_pages_of_a_hundred(namespace, topic):
+    topic = f"{topic}-t"
+    names = [f"s{index:03}" for index in range(105)]
+    with namespace.administration() as administration:
+        administration.create_topic(topic)
+        expect(list(administration.list_subscriptions(topic)), [], "subscriptions of a new topic")
+        for name in names:
+            administration.create_subscription(topic, name)
+        pages = [[entry.name for entry in page] for page in administration.list_subscriptions(topic).by_page()]
+        expect([len(page) for page in pages], [100, 5], "entries on the pages")
+        expect([name for page in pages for name in page], names, "names in order")
+        expect(len(list(administration.list_subscriptions_runtime_properties(topic))), 105, "their runtime properties")
+        expect(namespace.topic_counts(topic), (105, 0), "subscriptions the topic counts")
+        expect(topic in {entry.name for entry in administration.list_topics()}, True, "the topic in the listing")
+        for name in [f"{topic}-queue-{index:03}" for index in range(101)]:
+            administration.create_queue(name)
+        queues = [entry.name for entry in administration.list_queues()]
+        expect(len([name for name in queues if name.startswith(f"{topic}-queue-")]), 101, "queues on several pages")
+        expect(len(set(queues)), len(queues), "queues listed once")
+
+
+@check("topic-rules")
+def the_true_rule_is_the_only_one(namespace, topic):
+    topic = f"{topic}-t"
+    with namespace.administration() as administration:
+        administration.create_topic(topic)
+        administration.create_subscription(topic, "s")
+        (rule,) = administration.list_rules(topic, "s")
+        expect((rule.name, type(rule.filter)), ("$Default", TrueRuleFilter), "the rule listed")
+        expect(administration.get_rule(topic, "s", "$Default").name, "$Default", "the rule by its name")
+        filter = SqlRuleFilter("colour = 'red'")
+        error = refused(HttpResponseError, "a rule", administration.create_rule, topic, "s", "red", filter=filter)
+        expect(error.status_code, 501, "status of a new rule")
+        error = refused(HttpResponseError, "deleting the rule", administration.delete_rule, topic, "s", "$Default")
+        expect(error.status_code, 501, "status of deleting the rule")
+        refused(ResourceNotFoundError, "another rule", administration.get_rule, topic, "s", "red")
 
 
 def main():
