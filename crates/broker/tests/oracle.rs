@@ -1,10 +1,15 @@
 //! The state machine against a slow, obvious model of it, and against invariants that neither of the two knows.
 //!
 //! Random commands with random waits are applied to both. After each, every effect, the next deadline and the description
-//! of every queue must be equal; the ledger then follows each message by its id and each receiver by its credit.
+//! of every entity must be equal. Where there are only queues and nothing is copied or forwarded, the ledger then follows
+//! each message by its id and each receiver by its credit.
 
 #[path = "oracle/commands.rs"]
 mod commands;
+#[path = "oracle/entities.rs"]
+mod entities;
+#[path = "oracle/flow.rs"]
+mod flow;
 #[path = "oracle/ledger.rs"]
 mod ledger;
 #[path = "oracle/model.rs"]
@@ -15,7 +20,7 @@ mod record;
 use std::collections::HashMap;
 
 use broker::state::{Config, Content, Effect, Event, Lock, LockToken, State, Timestamp};
-use commands::Step;
+use commands::{Step, World};
 use ledger::Ledger;
 use model::Model;
 use proptest::{
@@ -91,7 +96,7 @@ impl TokenNames {
     }
 }
 
-fn run(config: &Config, steps: &[Step]) -> Result<(), TestCaseError> {
+fn run(world: World, config: &Config, steps: &[Step]) -> Result<(), TestCaseError> {
     let mut state: State<Body> = State::new(config.clone(), [7; 32]);
     let mut model = Model::new(config.clone());
     let mut names = TokenNames::default();
@@ -108,15 +113,20 @@ fn run(config: &Config, steps: &[Step]) -> Result<(), TestCaseError> {
 
         prop_assert_eq!(&effects, &expected, "effects of step {} {:?} at {:?}", index, &event, now);
         prop_assert_eq!(state.next_deadline(), model.next_deadline(), "deadline after step {} {:?}", index, &event);
-        let descriptions: Vec<_> = state.list().collect();
+        let topics: Vec<_> = state.list_topics().collect();
+        let subscriptions = topics.iter().filter_map(|topic| state.list_subscriptions(&topic.name)).flatten().collect();
+        let descriptions = (state.list().collect(), topics.clone(), subscriptions);
         prop_assert_eq!(&descriptions, &model.list(), "descriptions after step {} {:?}", index, &event);
         for (serial, token) in names.tokens.iter().enumerate().rev().take(8) {
             let serial = Uuid::from_u128(serial as u128 + 1);
-            for address in commands::addresses() {
+            for address in commands::addresses(world) {
                 prop_assert_eq!(state.holds_lock(&address, token), model.holds_lock(&address, serial));
             }
         }
-        ledger.check(&mut state, &event, &effects, now)?;
+        match world {
+            World::Queues => ledger.check(&mut state, &event, &effects, now)?,
+            World::Everything => ledger::check_answers(&event, &effects)?,
+        }
     }
     ledger.check_numbers_are_gap_free()
 }
@@ -130,9 +140,17 @@ proptest! {
 
     #[test]
     fn the_state_machine_does_what_the_model_says(
-        config in commands::config(),
-        steps in commands::steps(),
+        config in commands::config(World::Queues),
+        steps in commands::steps(World::Queues),
     ) {
-        run(&config, &steps)?;
+        run(World::Queues, &config, &steps)?;
+    }
+
+    #[test]
+    fn topics_and_forwarding_do_what_the_model_says(
+        config in commands::config(World::Everything),
+        steps in commands::steps(World::Everything),
+    ) {
+        run(World::Everything, &config, &steps)?;
     }
 }

@@ -11,7 +11,10 @@ use broker::state::{
 };
 use proptest::{prelude::*, test_runner::TestCaseError};
 
-use super::{Body, commands};
+use super::{
+    Body,
+    commands::{self, World},
+};
 
 #[derive(Default)]
 pub(super) struct Ledger {
@@ -183,7 +186,7 @@ impl Ledger {
         now: Timestamp,
     ) -> Result<(), TestCaseError> {
         let mut held = BTreeMap::new();
-        for address in commands::addresses() {
+        for address in commands::addresses(World::Queues) {
             let peek = Event::Peek { request: RequestId(u64::MAX), address: address.clone(), from: 0, max: usize::MAX };
             let effects = state.apply(peek, now);
             let [Effect::Peeked { result, .. }] = effects.as_slice() else {
@@ -231,7 +234,7 @@ impl Ledger {
 }
 
 /// Exactly one answer to a request, and none to anything else.
-fn check_answers(event: &Event<Body>, effects: &[Effect<Body>]) -> Result<(), TestCaseError> {
+pub(super) fn check_answers(event: &Event<Body>, effects: &[Effect<Body>]) -> Result<(), TestCaseError> {
     let answered: Vec<&Effect<Body>> = effects
         .iter()
         .filter(|effect| {
@@ -243,7 +246,11 @@ fn check_answers(event: &Event<Body>, effects: &[Effect<Body>]) -> Result<(), Te
         .collect();
     let fits = match (event, answered.as_slice()) {
         (
-            Event::CreateQueue { request, .. } | Event::UpdateQueue { request, .. } | Event::Delete { request, .. },
+            Event::CreateQueue { request, .. }
+            | Event::CreateTopic { request, .. }
+            | Event::UpdateQueue { request, .. }
+            | Event::UpdateTopic { request, .. }
+            | Event::Delete { request, .. },
             [Effect::Administered { request: answer, .. }],
         )
         | (Event::Send { request, .. }, [Effect::Sent { request: answer, .. }])

@@ -1,91 +1,105 @@
 //! The broker as one flat list of messages that is searched from end to end for everything.
 //!
 //! Written to be checked by reading it beside the rules of the dialect: no index, no counter that could be computed, no
-//! cleverness. Lock tokens are 1, 2, 3 … in the order in which they are given out.
+//! cleverness. Lock tokens are 1, 2, 3 … in the order in which they are given out. What happens by itself is in `flow.rs`,
+//! what the administration API does in `entities.rs`.
 
 use broker::state::{
-    Address, Config, Counts, Delivery, Effect, EntityName, EntityStatus, Event, Lock, LockToken,
-    MESSAGE_OVERHEAD_BYTES, MessageState, NewMessage, Outcome, Part, QueueProperties, QueueSnapshot, ReceiveMode,
-    ReceiverId, Refusal, Timestamp,
+    Address, Config, Delivery, Effect, EntityName, EntityStatus, Event, Lock, LockToken, MESSAGE_OVERHEAD_BYTES,
+    MessageState, NewMessage, Outcome, Part, ReceiveMode, ReceiverId, Refusal, Timestamp,
 };
 use uuid::Uuid;
 
 use super::{
     Body,
-    record::{Message, Queue, Receiver, bury, expiry, fail, lock_end},
+    record::{Message, Queue, Receiver, Topic, bury, expiry, fail, lock_end},
 };
 
 pub(super) struct Model {
-    config: Config,
-    queues: Vec<Queue>,
-    messages: Vec<Message>,
-    receivers: Vec<Receiver>,
+    pub(super) config: Config,
+    /// Queues and subscriptions.
+    pub(super) queues: Vec<Queue>,
+    pub(super) topics: Vec<Topic>,
+    pub(super) messages: Vec<Message>,
+    pub(super) receivers: Vec<Receiver>,
     /// Receivers with credit, the one to serve next first. Those of all queues in one line: each place looks for the first
     /// of its own.
-    line: Vec<ReceiverId>,
+    pub(super) line: Vec<ReceiverId>,
+    /// Entities that changed, the one to look at next first.
+    pub(super) changed: Vec<EntityName>,
     /// How many have been given out.
     pub(super) tokens: u128,
-    now: Timestamp,
+    pub(super) now: Timestamp,
 }
 
 impl Model {
     pub(super) fn new(config: Config) -> Self {
-        let now = Timestamp::from_millis(0);
-        Self { config, queues: vec![], messages: vec![], receivers: vec![], line: vec![], tokens: 0, now }
+        Self {
+            config,
+            queues: vec![],
+            topics: vec![],
+            messages: vec![],
+            receivers: vec![],
+            line: vec![],
+            changed: vec![],
+            tokens: 0,
+            now: Timestamp::from_millis(0),
+        }
     }
 
     pub(super) fn apply(&mut self, event: Event<Body>, now: Timestamp) -> Vec<Effect<Body>> {
         self.now = self.now.max(now);
         let mut effects = vec![];
-        for queue in self.due_queues() {
-            self.rest(&queue, &mut effects);
+        for name in self.due() {
+            self.mark(&name);
         }
+        self.come_to_rest(&mut effects);
+        self.handle(event, &mut effects);
+        self.come_to_rest(&mut effects);
+        effects
+    }
+
+    fn handle(&mut self, event: Event<Body>, effects: &mut Vec<Effect<Body>>) {
         match event {
             Event::Tick => {}
             Event::CreateQueue { request, name, properties } => {
-                let result = self.create(name, properties);
+                let result = self.create_queue(name, properties);
                 effects.push(Effect::Administered { request, result });
             }
-            Event::CreateTopic { .. } | Event::UpdateTopic { .. } => unreachable!("no command makes topics"),
-            Event::UpdateQueue { request, name, properties } => {
-                let now = self.now;
-                let result = self.queue(&name).map(|queue| {
-                    queue.properties = properties.clone();
-                    queue.updated_at = now;
-                });
-                if result.is_ok() && matches!(properties.status, EntityStatus::Disabled | EntityStatus::ReceiveDisabled)
-                {
-                    let reason = Refusal::EntityDisabled { name: name.clone(), status: properties.status };
-                    self.detach(&name, &reason, &mut effects);
-                }
+            Event::CreateTopic { request, name, properties } => {
+                let result = self.create_topic(name, properties);
                 effects.push(Effect::Administered { request, result });
-                self.rest(&name, &mut effects);
+            }
+            Event::UpdateQueue { request, name, properties } => {
+                let result = self.update_queue(&name, properties, effects);
+                effects.push(Effect::Administered { request, result });
+                self.mark_all(&name);
+            }
+            Event::UpdateTopic { request, name, properties } => {
+                let result = self.update_topic(&name, properties, effects);
+                effects.push(Effect::Administered { request, result });
+                self.mark_all(&name);
             }
             Event::Delete { request, name } => {
-                let result = self.queue(&name).map(|_| ());
-                if result.is_ok() {
-                    self.detach(&name, &Refusal::NotFound { name: name.clone() }, &mut effects);
-                    self.queues.retain(|queue| queue.name != name);
-                    self.messages.retain(|message| message.at.queue != name);
-                    effects.push(Effect::Deleted { name });
-                }
+                let result = self.delete(&name, effects);
                 effects.push(Effect::Administered { request, result });
             }
-            Event::Send { request, to: queue, messages } => {
-                let result = self.send(&queue, messages);
+            Event::Send { request, to, messages } => {
+                let result = self.send(&to, messages);
                 effects.push(Effect::Sent { request, result });
-                self.rest(&queue, &mut effects);
+                self.mark_all(&to);
             }
-            Event::CancelScheduled { request, to: queue, sequence_numbers } => {
-                let result = self.cancel(&queue, &sequence_numbers);
+            Event::CancelScheduled { request, to, sequence_numbers } => {
+                let result = self.cancel(&to, &sequence_numbers);
                 effects.push(Effect::ScheduleCancelled { request, result });
+                self.mark(&to);
             }
             Event::Subscribe { receiver, address, mode } => {
                 let result = self.subscribe(receiver, address, mode);
                 effects.push(Effect::Subscribed { receiver, result });
             }
             Event::Credit { receiver, limit } => {
-                let Some(found) = self.receivers.iter_mut().find(|one| one.id == receiver) else { return effects };
+                let Some(found) = self.receivers.iter_mut().find(|one| one.id == receiver) else { return };
                 found.limit = limit;
                 let (queue, has_credit) = (found.at.queue.clone(), found.limit > found.delivered);
                 if !has_credit {
@@ -93,7 +107,7 @@ impl Model {
                 } else if !self.line.contains(&receiver) {
                     self.line.push(receiver);
                 }
-                self.rest(&queue, &mut effects);
+                self.mark(&queue);
             }
             Event::Drain { receiver } => {
                 if let Some(found) = self.receivers.iter_mut().find(|one| one.id == receiver) {
@@ -109,15 +123,17 @@ impl Model {
             Event::Settle { request, address, lock_token, outcome } => {
                 let result = self.settle(&address, lock_token, outcome);
                 effects.push(Effect::Settled { request, result });
-                self.rest(&address.queue, &mut effects);
+                self.mark(&address.queue);
             }
             Event::RenewLocks { request, address, lock_tokens } => {
                 let result = self.renew(&address, &lock_tokens);
                 effects.push(Effect::LocksRenewed { request, result });
+                self.mark(&address.queue);
             }
             Event::ReceiveDeferred { request, address, sequence_numbers, mode } => {
                 let result = self.receive_deferred(&address, &sequence_numbers, mode);
                 effects.push(Effect::DeferredReceived { request, result });
+                self.mark(&address.queue);
             }
             Event::Peek { request, address, from, max } => {
                 let result = self.queue(&address.queue).map(|_| ()).map(|()| {
@@ -130,10 +146,12 @@ impl Model {
                 effects.push(Effect::Peeked { request, result });
             }
         }
-        effects
     }
 
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
+        if !self.changed.is_empty() {
+            return Some(self.now);
+        }
         self.messages.iter().filter_map(Message::deadline).min()
     }
 
@@ -151,160 +169,95 @@ impl Model {
         self.at(address).filter(|message| message.state == state).map(|message| message.number).collect()
     }
 
-    pub(super) fn list(&self) -> Vec<QueueSnapshot> {
-        let mut queues: Vec<&Queue> = self.queues.iter().collect();
-        queues.sort_by_key(|queue| queue.name.as_str().to_lowercase());
-        queues.into_iter().map(|queue| self.snapshot(queue)).collect()
-    }
-
-    fn snapshot(&self, queue: &Queue) -> QueueSnapshot {
-        let main: Vec<&Message> = self.at(&Address::main(queue.name.clone())).collect();
-        let count = |wanted: fn(&Message) -> bool| main.iter().filter(|message| wanted(message)).count() as u64;
-        let available = count(Message::available);
-        let locked = count(|message| message.lock.is_some());
-        let deferred = count(|message| message.lock.is_none() && message.state == MessageState::Deferred);
-        let mut active = available;
-        if self.config.count_locked_as_active {
-            active += locked;
-        }
-        if self.config.count_deferred_as_active {
-            active += deferred;
-        }
-        QueueSnapshot {
-            name: queue.name.clone(),
-            properties: queue.properties.clone(),
-            counts: Counts {
-                active,
-                dead_letter: self.at(&Address::dead_letter(queue.name.clone())).count() as u64,
-                scheduled: count(|message| message.state == MessageState::Scheduled),
-                available,
-                locked,
-                deferred,
-                ..Counts::default()
-            },
-            size_bytes: self.size(&queue.name),
-            created_at: queue.created_at,
-            updated_at: queue.updated_at,
-            accessed_at: queue.accessed_at,
-        }
-    }
-
-    /// Queues where something is due, the one with the earliest deadline first.
-    fn due_queues(&self) -> Vec<EntityName> {
-        let mut due: Vec<(Timestamp, String, EntityName)> = vec![];
-        for queue in &self.queues {
-            let of_queue = self.messages.iter().filter(|message| message.at.queue == queue.name);
-            if let Some(deadline) = of_queue.filter_map(Message::deadline).min().filter(|first| *first <= self.now) {
-                due.push((deadline, queue.name.as_str().to_lowercase(), queue.name.clone()));
-            }
-        }
-        due.sort();
-        due.into_iter().map(|(_, _, name)| name).collect()
-    }
-
-    /// All that happens by itself: first what time brings, then deliveries.
-    fn rest(&mut self, name: &EntityName, effects: &mut Vec<Effect<Body>>) {
-        let now = self.now;
-        let Ok(queue) = self.queue(name) else { return };
-        let properties = queue.properties.clone();
-
-        let mut activated: Vec<(Option<Timestamp>, u64)> = self
-            .at(&Address::main(name.clone()))
-            .filter(|message| message.state == MessageState::Scheduled && message.scheduled_for <= Some(now))
-            .map(|message| (message.scheduled_for, message.number))
-            .collect();
-        activated.sort_unstable();
-        for (_, old_number) in activated {
-            let number = self.next_number(name);
-            let message = self.find(&Address::main(name.clone()), old_number).expect("just seen");
-            message.number = number;
-            message.state = MessageState::Active;
-            message.enqueued_at = now;
-            message.expires_at = expiry(message.time_to_live, &properties, now);
-        }
-
-        for message in self.messages.iter_mut().filter(|message| message.at.queue == *name) {
-            if message.lock.is_some_and(|lock| lock.until <= now) {
-                fail(message, &properties);
-            }
-        }
-
-        let expired = |message: &Message| {
-            message.at == Address::main(name.clone())
-                && message.available()
-                && message.expires_at.is_some_and(|end| end <= now)
-        };
-        if properties.dead_letter_on_expiration {
-            for message in self.messages.iter_mut().filter(|message| expired(message)) {
-                bury(message, Some("TTLExpiredException"), Some("The message expired and was dead lettered."));
-            }
-        } else {
-            self.messages.retain(|message| !expired(message));
-        }
-
-        for address in [Address::main(name.clone()), Address::dead_letter(name.clone())] {
-            while let Some(number) = self.at(&address).filter(|one| one.available()).map(|one| one.number).min() {
-                let belongs = |id: &ReceiverId| self.receivers.iter().any(|one| one.id == *id && one.at == address);
-                let Some(position) = self.line.iter().position(belongs) else { break };
-                let id = self.line.remove(position);
-                let receiver = self.receivers.iter_mut().find(|one| one.id == id).expect("in line");
-                receiver.delivered += 1;
-                let mode = receiver.mode;
-                if receiver.delivered < receiver.limit {
-                    self.line.push(id);
-                }
-                let delivery = self.hand_out(&address, number, mode);
-                effects.push(Effect::Deliver { receiver: id, delivery });
-            }
-        }
-    }
-
-    fn create(&mut self, name: EntityName, properties: QueueProperties) -> Result<(), Refusal> {
-        if self.queue(&name).is_ok() {
-            return Err(Refusal::AlreadyExists { name });
-        }
-        if self.queues.len() == self.config.max_entities {
-            return Err(Refusal::TooManyEntities { max: self.config.max_entities });
-        }
-        let (created_at, updated_at) = (self.now, self.now);
-        self.queues.push(Queue { name, properties, numbers: 0, created_at, updated_at, accessed_at: None });
-        Ok(())
-    }
-
     fn send(&mut self, name: &EntityName, messages: Vec<NewMessage<Body>>) -> Result<Vec<u64>, Refusal> {
         let now = self.now;
-        let properties = self.queue(name)?.properties.clone();
-        if matches!(properties.status, EntityStatus::Disabled | EntityStatus::SendDisabled) {
-            return Err(Refusal::EntityDisabled { name: name.clone(), status: properties.status });
+        let status = match (self.topic(name), self.queue(name)) {
+            (Some(topic), _) => topic.properties.status,
+            (None, Ok(_)) if name.topic().is_some() => {
+                let what = "messages are sent to a topic, not to a subscription";
+                return Err(Refusal::NotAllowed { name: name.clone(), what });
+            }
+            (None, Ok(queue)) => queue.properties.status,
+            (None, Err(_)) => return Err(Refusal::NotFound { name: name.clone() }),
+        };
+        if matches!(status, EntityStatus::Disabled | EntityStatus::SendDisabled) {
+            return Err(Refusal::EntityDisabled { name: name.clone(), status });
         }
-        let more: u64 = messages.iter().map(|message| message.content.bytes + MESSAGE_OVERHEAD_BYTES).sum();
-        self.check_room(name, more, properties.max_size_bytes)?;
-        self.queue(name)?.accessed_at = Some(now);
+        let waits = |message: &NewMessage<Body>| message.scheduled_for.is_some_and(|due| due > now);
+        let size = |message: &NewMessage<Body>| message.content.bytes + MESSAGE_OVERHEAD_BYTES;
+        let copies = if self.topic(name).is_some() { self.subscriptions(name).len() as u64 } else { 1 };
+        let more: u64 = messages.iter().map(|one| if waits(one) { size(one) } else { size(one) * copies }).sum();
+        self.check_room(name, more, self.max_size(name))?;
+        match self.topics.iter_mut().find(|topic| topic.name == *name) {
+            Some(topic) => topic.accessed_at = Some(now),
+            None => self.queue_mut(name)?.accessed_at = Some(now),
+        }
         let mut numbers = vec![];
         for message in messages {
-            let number = self.next_number(name);
-            let waits = message.scheduled_for.is_some_and(|due| due > now);
-            self.messages.push(Message {
+            let waits = waits(&message);
+            let sent = Message {
                 at: Address::main(name.clone()),
-                number,
+                number: 0,
                 body: message.content,
                 enqueued_at: now,
                 time_to_live: message.time_to_live,
-                expires_at: if waits { None } else { expiry(message.time_to_live, &properties, now) },
+                expires_at: None,
                 scheduled_for: message.scheduled_for,
+                due: message.scheduled_for,
+                first_number: None,
+                hops: 0,
+                dead_letter_source: None,
                 failures: 0,
                 dead_letter: None,
                 dead_letter_bytes: 0,
                 lock: None,
                 state: if waits { MessageState::Scheduled } else { MessageState::Active },
-            });
-            numbers.push(number);
+            };
+            if waits {
+                let number = self.next_number(name);
+                self.messages.push(Message { number, ..sent });
+                numbers.push(number);
+            } else {
+                numbers.push(self.arrive(name, sent));
+            }
         }
         Ok(numbers)
     }
 
+    /// An active message comes to a queue, or its copies to the subscriptions of a topic; returns its number there. The
+    /// end that it has already is the latest it can have.
+    pub(super) fn arrive(&mut self, name: &EntityName, message: Message) -> u64 {
+        let now = self.now;
+        let number = self.next_number(name);
+        if let Some(topic) = self.topic(name) {
+            let own_end = topic.properties.default_time_to_live.map(|span| now.saturating_add(span));
+            let expires_at = [message.expires_at, own_end].into_iter().flatten().min();
+            let first_number = message.first_number.or(Some(number));
+            for subscription in self.subscriptions(name) {
+                let copy = Message { expires_at, first_number, ..message.clone() };
+                self.arrive(&subscription, copy);
+            }
+            return number;
+        }
+        let properties = self.queue(name).expect("just numbered").properties.clone();
+        let own_end = expiry(message.time_to_live, &properties, now);
+        self.messages.push(Message {
+            at: Address::main(name.clone()),
+            number,
+            enqueued_at: now,
+            expires_at: [message.expires_at, own_end].into_iter().flatten().min(),
+            failures: 0,
+            lock: None,
+            state: MessageState::Active,
+            ..message
+        });
+        number
+    }
+
     fn cancel(&mut self, name: &EntityName, numbers: &[u64]) -> Result<(), Refusal> {
-        self.queue(name)?;
+        if self.topic(name).is_none() {
+            self.queue(name)?;
+        }
         let address = Address::main(name.clone());
         for number in numbers {
             let found = self.find(&address, *number).is_some_and(|message| message.state == MessageState::Scheduled);
@@ -320,7 +273,7 @@ impl Model {
         if self.receivers.iter().any(|receiver| receiver.id == id) {
             return Err(Refusal::ReceiverExists { receiver: id });
         }
-        self.check_receive(&at.queue)?;
+        self.check_receive(&at)?;
         self.receivers.push(Receiver { id, at, mode, delivered: 0, limit: 0 });
         Ok(())
     }
@@ -362,7 +315,7 @@ impl Model {
         if keep {
             self.messages.push(message);
         }
-        self.queue(&address.queue)?.accessed_at = Some(now);
+        self.queue_mut(&address.queue)?.accessed_at = Some(now);
         Ok(())
     }
 
@@ -386,7 +339,7 @@ impl Model {
         numbers: &[u64],
         mode: ReceiveMode,
     ) -> Result<Vec<Delivery<Body>>, Refusal> {
-        self.check_receive(&address.queue)?;
+        self.check_receive(address)?;
         for (position, number) in numbers.iter().enumerate() {
             let deferred = self
                 .find(address, *number)
@@ -398,9 +351,9 @@ impl Model {
         Ok(numbers.iter().map(|number| self.hand_out(address, *number, mode)).collect())
     }
 
-    fn hand_out(&mut self, address: &Address, number: u64, mode: ReceiveMode) -> Delivery<Body> {
+    pub(super) fn hand_out(&mut self, address: &Address, number: u64, mode: ReceiveMode) -> Delivery<Body> {
         let now = self.now;
-        let queue = self.queue(&address.queue).expect("holds the message");
+        let queue = self.queue_mut(&address.queue).expect("holds the message");
         queue.accessed_at = Some(now);
         let until = lock_end(&queue.properties, now);
         let message = self.find(address, number).expect("just seen");
@@ -415,55 +368,95 @@ impl Model {
         Delivery { lock, message: view }
     }
 
-    fn detach(&mut self, name: &EntityName, reason: &Refusal, effects: &mut Vec<Effect<Body>>) {
-        let mut gone: Vec<(Part, ReceiverId)> =
-            self.receivers.iter().filter(|one| one.at.queue == *name).map(|one| (one.at.part, one.id)).collect();
-        gone.sort_unstable();
-        for (_, receiver) in gone {
-            self.receivers.retain(|one| one.id != receiver);
-            self.line.retain(|id| *id != receiver);
-            effects.push(Effect::Detach { receiver, reason: reason.clone() });
-        }
-    }
-
-    fn check_receive(&mut self, name: &EntityName) -> Result<(), Refusal> {
-        let status = self.queue(name)?.properties.status;
-        match status {
-            EntityStatus::Active | EntityStatus::SendDisabled => Ok(()),
-            EntityStatus::Disabled | EntityStatus::ReceiveDisabled => {
-                Err(Refusal::EntityDisabled { name: name.clone(), status })
+    fn check_receive(&self, address: &Address) -> Result<(), Refusal> {
+        let queue = self.queue(&address.queue)?;
+        let disabled = |status| matches!(status, EntityStatus::Disabled | EntityStatus::ReceiveDisabled);
+        if let Some(topic) = address.queue.topic().and_then(|topic| self.topic(topic)) {
+            let status = topic.properties.status;
+            if disabled(status) {
+                return Err(Refusal::EntityDisabled { name: topic.name.clone(), status });
             }
         }
+        self.check_receive_here(queue, address.part)
     }
 
-    fn check_room(&self, name: &EntityName, more_bytes: u64, max_bytes: u64) -> Result<(), Refusal> {
-        let size_bytes = self.size(name);
-        if more_bytes > 0 && size_bytes + more_bytes > max_bytes {
-            return Err(Refusal::QuotaExceeded { name: name.clone(), size_bytes, more_bytes, max_bytes });
+    /// The same without regard to the topic.
+    pub(super) fn check_receive_here(&self, queue: &Queue, part: Part) -> Result<(), Refusal> {
+        let (name, status) = (queue.name.clone(), queue.properties.status);
+        if matches!(status, EntityStatus::Disabled | EntityStatus::ReceiveDisabled) {
+            return Err(Refusal::EntityDisabled { name, status });
+        }
+        if part == Part::Main && queue.properties.forward_to.is_some() {
+            let what = "cannot create a message receiver on an entity with auto-forwarding enabled";
+            return Err(Refusal::NotAllowed { name, what });
         }
         Ok(())
     }
 
-    fn size(&self, name: &EntityName) -> u64 {
-        self.messages.iter().filter(|message| message.at.queue == *name).map(Message::size).sum()
+    pub(super) fn check_room(&self, name: &EntityName, more_bytes: u64, max_bytes: u64) -> Result<(), Refusal> {
+        let size_bytes = self.size(name);
+        if more_bytes > 0 && size_bytes + more_bytes > max_bytes {
+            // Under the name it was created with, which is a part of texts.
+            let topic = self.topic(name).map(|topic| &topic.name);
+            let shown = topic.or(self.queue(name).ok().map(|queue| &queue.name)).expect("there").clone();
+            return Err(Refusal::QuotaExceeded { name: shown, size_bytes, more_bytes, max_bytes });
+        }
+        Ok(())
     }
 
-    fn queue(&mut self, name: &EntityName) -> Result<&mut Queue, Refusal> {
+    /// Of a queue or subscription what is in it, of a topic what is in it and in its subscriptions.
+    pub(super) fn size(&self, name: &EntityName) -> u64 {
+        let counts = |message: &&Message| message.at.queue == *name || message.at.queue.topic() == Some(name);
+        self.messages.iter().filter(counts).map(Message::size).sum()
+    }
+
+    pub(super) fn max_size(&self, name: &EntityName) -> u64 {
+        match (self.topic(name), self.queue(name)) {
+            (Some(topic), _) => topic.properties.max_size_bytes,
+            (None, Ok(queue)) => queue.properties.max_size_bytes,
+            (None, Err(_)) => 0,
+        }
+    }
+
+    pub(super) fn topic(&self, name: &EntityName) -> Option<&Topic> {
+        self.topics.iter().find(|topic| topic.name == *name)
+    }
+
+    /// The subscriptions of a topic in the order of their names.
+    pub(super) fn subscriptions(&self, topic: &EntityName) -> Vec<EntityName> {
+        let mut names: Vec<EntityName> =
+            self.queues.iter().map(|queue| queue.name.clone()).filter(|name| name.topic() == Some(topic)).collect();
+        names.sort_by_key(|name| name.as_str().to_lowercase());
+        names
+    }
+
+    pub(super) fn queue(&self, name: &EntityName) -> Result<&Queue, Refusal> {
+        if self.topic(name).is_some() {
+            let what = "messages are received from a subscription, not from a topic";
+            return Err(Refusal::NotAllowed { name: name.clone(), what });
+        }
+        let found = self.queues.iter().find(|queue| queue.name == *name);
+        found.ok_or_else(|| Refusal::NotFound { name: name.clone() })
+    }
+
+    pub(super) fn queue_mut(&mut self, name: &EntityName) -> Result<&mut Queue, Refusal> {
         let found = self.queues.iter_mut().find(|queue| queue.name == *name);
         found.ok_or_else(|| Refusal::NotFound { name: name.clone() })
     }
 
-    fn next_number(&mut self, name: &EntityName) -> u64 {
-        let queue = self.queue(name).expect("checked before");
-        queue.numbers += 1;
-        queue.numbers
+    pub(super) fn next_number(&mut self, name: &EntityName) -> u64 {
+        let topic = self.topics.iter_mut().find(|topic| topic.name == *name).map(|topic| &mut topic.numbers);
+        let queue = self.queues.iter_mut().find(|queue| queue.name == *name).map(|queue| &mut queue.numbers);
+        let numbers = topic.or(queue).expect("checked before");
+        *numbers += 1;
+        *numbers
     }
 
-    fn at(&self, address: &Address) -> impl Iterator<Item = &Message> {
+    pub(super) fn at(&self, address: &Address) -> impl Iterator<Item = &Message> {
         self.messages.iter().filter(move |message| message.at == *address)
     }
 
-    fn find(&mut self, address: &Address, number: u64) -> Option<&mut Message> {
+    pub(super) fn find(&mut self, address: &Address, number: u64) -> Option<&mut Message> {
         self.messages.iter_mut().find(|message| message.at == *address && message.number == number)
     }
 }

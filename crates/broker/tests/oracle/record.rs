@@ -1,14 +1,15 @@
-//! What the model keeps of queues, messages and receivers, and the rules about a single message.
+//! What the model keeps of entities, messages and receivers, and the rules about a single message.
 
 use std::{sync::Arc, time::Duration};
 
 use broker::state::{
     Address, Content, DeadLetter, EntityName, Lock, MESSAGE_OVERHEAD_BYTES, MessageState, MessageView, Part,
-    QueueProperties, ReceiveMode, ReceiverId, Timestamp,
+    QueueProperties, ReceiveMode, ReceiverId, Timestamp, TopicProperties,
 };
 
 use super::Body;
 
+/// A queue or a subscription.
 pub(super) struct Queue {
     pub(super) name: EntityName,
     pub(super) properties: QueueProperties,
@@ -18,6 +19,16 @@ pub(super) struct Queue {
     pub(super) accessed_at: Option<Timestamp>,
 }
 
+pub(super) struct Topic {
+    pub(super) name: EntityName,
+    pub(super) properties: TopicProperties,
+    pub(super) numbers: u64,
+    pub(super) created_at: Timestamp,
+    pub(super) updated_at: Timestamp,
+    pub(super) accessed_at: Option<Timestamp>,
+}
+
+/// A message, or one of a topic's copies. One that is scheduled on a topic is at the topic's name.
 #[derive(Clone)]
 pub(super) struct Message {
     pub(super) at: Address,
@@ -27,6 +38,12 @@ pub(super) struct Message {
     pub(super) time_to_live: Option<Duration>,
     pub(super) expires_at: Option<Timestamp>,
     pub(super) scheduled_for: Option<Timestamp>,
+    /// Of a scheduled one: when it is looked at next.
+    pub(super) due: Option<Timestamp>,
+    /// The number where it was first sent, if that was elsewhere.
+    pub(super) first_number: Option<u64>,
+    pub(super) hops: u32,
+    pub(super) dead_letter_source: Option<EntityName>,
     pub(super) failures: u32,
     pub(super) dead_letter: Option<DeadLetter>,
     pub(super) dead_letter_bytes: u64,
@@ -54,7 +71,7 @@ impl Message {
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         match (self.lock, self.state, self.at.part) {
             (Some(lock), _, _) => Some(lock.until),
-            (None, MessageState::Scheduled, _) => self.scheduled_for,
+            (None, MessageState::Scheduled, _) => self.due,
             (None, MessageState::Active, Part::Main) => self.expires_at,
             _ => None,
         }
@@ -63,14 +80,14 @@ impl Message {
     pub(super) fn view(&self) -> MessageView<Body> {
         MessageView {
             sequence_number: self.number,
-            enqueue_sequence_number: self.number,
+            enqueue_sequence_number: self.first_number.unwrap_or(self.number),
             enqueued_at: self.enqueued_at,
             expires_at: self.expires_at,
             scheduled_for: self.scheduled_for,
             delivery_count: self.failures,
             state: self.state,
             dead_letter: self.dead_letter.clone().map(Arc::new),
-            dead_letter_source: None,
+            dead_letter_source: self.dead_letter_source.clone(),
             content: Arc::new(self.body.clone()),
         }
     }
