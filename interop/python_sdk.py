@@ -37,6 +37,8 @@ from programs import Failed, await_state, expect, run_checks, run_program, start
 MESSAGES = 100
 # How long a receive waits for a first message that must come, and for one that must not.
 PATIENT, BRIEF = 10, 1
+# A topic and a subscription that the broker has from the start.
+FLAGGED = ("flagged", "s")
 
 CHECKS = []
 
@@ -392,6 +394,8 @@ def refused(wanted, what, function, *arguments, **keywords):
 @check("topic")
 def a_topic_gives_every_subscription_its_copies(namespace, topic):
     topic = f"area/{topic}"
+    expect(namespace.topic_counts(FLAGGED[0]), (1, 0), "the topic that the command line names")
+    expect(namespace.subscription_counts(*FLAGGED), (0, 0, 0, 0), "its subscription")
     with namespace.administration() as administration, namespace.client() as client:
         administration.create_topic(topic, user_metadata="events")
         for name in ("audit", "bill"):
@@ -537,9 +541,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--broker", required=True, help="the broker's binary")
     arguments = parser.parse_args()
-    queues = [word for _, queue in CHECKS for word in ("--queue", queue)]
+    entities = [word for _, queue in CHECKS for word in ("--queue", queue)]
+    entities += ["--topic", FLAGGED[0], "--subscription", "/".join(FLAGGED)]
     print(f"azure-servicebus {azure.servicebus.__version__} against {arguments.broker}", flush=True)
-    with started(arguments.broker, "--listen", "127.0.0.1:0", *queues) as ready:
+    with started(arguments.broker, "--listen", "127.0.0.1:0", *entities) as ready:
         namespace = Namespace(ready)
         bound = [
             (function.__name__.replace("_", " "), functools.partial(function, namespace, queue.split(",")[0]))

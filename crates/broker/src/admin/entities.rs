@@ -51,9 +51,12 @@ impl Admin {
             };
             let properties = topic_properties(requested, before.as_ref())?;
             let name = name.clone();
-            self.administer(|request| match update {
-                true => Event::UpdateTopic { request, name, properties },
-                false => Event::CreateTopic { request, name, properties },
+            self.administer(|request| {
+                if update {
+                    Event::UpdateTopic { request, name, properties }
+                } else {
+                    Event::CreateTopic { request, name, properties }
+                }
             })?;
         } else {
             let before = if update {
@@ -65,9 +68,12 @@ impl Admin {
             let properties = queue_properties(requested, before.as_ref())?;
             self.check_targets(&properties, before.as_ref(), permit, headers)?;
             let name = name.clone();
-            self.administer(|request| match update {
-                true => Event::UpdateQueue { request, name, properties },
-                false => Event::CreateQueue { request, name, properties },
+            self.administer(|request| {
+                if update {
+                    Event::UpdateQueue { request, name, properties }
+                } else {
+                    Event::CreateQueue { request, name, properties }
+                }
             })?;
         }
         tracing::info!(entity = %name, kind = ?requested.kind, update, "entity written");

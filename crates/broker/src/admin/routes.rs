@@ -43,12 +43,12 @@ impl Place {
             _ => {}
         }
         let Some((topic, below)) = EntityName::split_subscription(path) else {
-            return EntityName::new(path).map(Self::Entity).map_err(bad_name);
+            return EntityName::new(path).map(Self::Entity).map_err(|error| bad_name(&error));
         };
-        let topic = EntityName::new(topic).map_err(bad_name)?;
+        let topic = EntityName::new(topic).map_err(|error| bad_name(&error))?;
         let mut parts = below.split('/').filter(|part| !part.is_empty());
         let Some(name) = parts.next() else { return Ok(Self::Subscriptions(topic)) };
-        let subscription = EntityName::subscription(&topic, name).map_err(bad_name)?;
+        let subscription = EntityName::subscription(&topic, name).map_err(|error| bad_name(&error))?;
         match (parts.next(), parts.next(), parts.next()) {
             (None, _, _) => Ok(Self::Subscription(subscription)),
             (Some(rules), None, _) if rules.eq_ignore_ascii_case("rules") => Ok(Self::Rules(subscription)),
@@ -60,7 +60,7 @@ impl Place {
     }
 }
 
-fn bad_name(error: InvalidName) -> Failure {
+fn bad_name(error: &InvalidName) -> Failure {
     Failure::new(StatusCode::BAD_REQUEST, &format!("SubCode=40000. {error}."))
 }
 

@@ -89,7 +89,9 @@ impl<C: Content> State<C> {
         for subscription in topic.subscriptions.values_mut() {
             subscription.properties.max_size_bytes = topic.properties.max_size_bytes;
             if let Err(reason) = &allowed {
-                Part::ALL.into_iter().for_each(|part| detach(subscription, part, reason, &mut gone, effects));
+                for part in Part::ALL {
+                    detach(subscription, part, reason, &mut gone, effects);
+                }
             }
         }
         self.forget(&gone);
@@ -100,7 +102,9 @@ impl<C: Content> State<C> {
     pub(super) fn delete(&mut self, name: &EntityName, effects: &mut Vec<Effect<C>>) -> Result<(), Refusal> {
         if let Some(topic) = self.entities.topics.get(name) {
             let subscriptions: Vec<EntityName> = topic.subscriptions.keys().cloned().collect();
-            subscriptions.iter().for_each(|subscription| self.stop_waiting(subscription));
+            for subscription in &subscriptions {
+                self.stop_waiting(subscription);
+            }
         }
         if let Some(topic) = self.entities.topics.remove(name) {
             for mut subscription in topic.subscriptions.into_values() {
@@ -125,7 +129,9 @@ impl<C: Content> State<C> {
     fn remove(&mut self, queue: &mut Queue<C>, effects: &mut Vec<Effect<C>>) {
         let reason = Refusal::NotFound { name: queue.name.clone() };
         let mut gone = Vec::new();
-        Part::ALL.into_iter().for_each(|part| detach(queue, part, &reason, &mut gone, effects));
+        for part in Part::ALL {
+            detach(queue, part, &reason, &mut gone, effects);
+        }
         self.forget(&gone);
         self.deadlines.set(&queue.name, None);
         effects.push(Effect::Deleted { name: queue.name.clone() });

@@ -21,11 +21,14 @@ const SUBSCRIPTIONS: &str = "Subscriptions";
 
 /// The name of a queue, topic or subscription: compared case-insensitively, shown as it was first written. Cheap to clone.
 #[derive(Clone)]
-pub struct EntityName {
-    key: Arc<str>,
-    display: Arc<str>,
+pub struct EntityName(Arc<Spelling>);
+
+struct Spelling {
+    /// What is compared.
+    key: String,
+    display: String,
     /// Of a subscription: its topic.
-    topic: Option<Arc<EntityName>>,
+    topic: Option<EntityName>,
 }
 
 /// Why a text is no entity name.
@@ -64,7 +67,7 @@ impl EntityName {
         if name.split('/').skip(1).any(|part| part.eq_ignore_ascii_case(SUBSCRIPTIONS)) {
             return Err(InvalidName::Reserved { name: name.to_owned() });
         }
-        Ok(Self { key: name.to_ascii_lowercase().into(), display: name.into(), topic: None })
+        Ok(Self::spelt(name.to_owned(), None))
     }
 
     /// The name of a subscription: its topic, and its own name, of the same letters without `/`.
@@ -73,9 +76,11 @@ impl EntityName {
         if name.contains('/') {
             return Err(InvalidName::Characters { name: name.to_owned() });
         }
-        let display = format!("{topic}/{SUBSCRIPTIONS}/{name}");
-        let key = display.to_ascii_lowercase();
-        Ok(Self { key: key.into(), display: display.into(), topic: Some(Arc::new(topic.clone())) })
+        Ok(Self::spelt(format!("{topic}/{SUBSCRIPTIONS}/{name}"), Some(topic.clone())))
+    }
+
+    fn spelt(display: String, topic: Option<Self>) -> Self {
+        Self(Arc::new(Spelling { key: display.to_ascii_lowercase(), display, topic }))
     }
 
     /// Takes a path apart: the topic's path and what follows `/Subscriptions`, or `None` where that is not in it.
@@ -95,18 +100,18 @@ impl EntityName {
 
     /// The name as it was written; of a subscription `topic/Subscriptions/name`.
     pub fn as_str(&self) -> &str {
-        &self.display
+        &self.0.display
     }
 
     /// Of a subscription its name in its topic, of a queue or topic its whole name.
     pub fn own_name(&self) -> &str {
-        let start = self.topic.as_ref().map_or(0, |topic| topic.display.len() + SUBSCRIPTIONS.len() + 2);
-        &self.display[start..]
+        let start = self.topic().map_or(0, |topic| topic.as_str().len() + SUBSCRIPTIONS.len() + 2);
+        &self.as_str()[start..]
     }
 
     /// Of a subscription, its topic.
     pub fn topic(&self) -> Option<&Self> {
-        self.topic.as_deref()
+        self.0.topic.as_ref()
     }
 }
 
@@ -125,7 +130,7 @@ fn check(name: &str, max: usize) -> Result<(), InvalidName> {
 
 impl PartialEq for EntityName {
     fn eq(&self, other: &Self) -> bool {
-        self.key == other.key
+        self.0.key == other.0.key
     }
 }
 
@@ -139,25 +144,25 @@ impl PartialOrd for EntityName {
 
 impl Ord for EntityName {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.key.cmp(&other.key)
+        self.0.key.cmp(&other.0.key)
     }
 }
 
 impl Hash for EntityName {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.key.hash(state);
+        self.0.key.hash(state);
     }
 }
 
 impl fmt::Debug for EntityName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&*self.display, formatter)
+        fmt::Debug::fmt(self.as_str(), formatter)
     }
 }
 
 impl fmt::Display for EntityName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.display)
+        formatter.write_str(self.as_str())
     }
 }
 

@@ -3,11 +3,13 @@
 //! Time passes here in [`Queue::let_time_pass`] and messages go out in [`Queue::deliver`]; `entities.rs` calls both after
 //! every change, so between two events nothing is overdue and nobody with credit waits beside an available message.
 
+mod forwarding;
+
 use std::{sync::Arc, time::Duration};
 
 use super::{
     arrival::Arrival,
-    backlog::{Backlog, Origin, Place, Stored},
+    backlog::{Backlog, Place, Stored},
     description::{Counts, QueueProperties, QueueSnapshot},
     effect::{DeadLetter, Delivery, Effect, Lock, MessageView, Refusal},
     event::{Content, LockToken, NewMessage, Outcome, ReceiveMode, SequenceNumber},
@@ -92,57 +94,6 @@ impl<C: Content> Queue<C> {
         };
         self.size_bytes += stored.size_bytes;
         self.add(stored)
-    }
-
-    /// Where the messages of a part move on to.
-    pub(super) fn target(&self, part: Part) -> Option<&EntityName> {
-        match part {
-            Part::Main => self.properties.forward_to.as_ref(),
-            Part::DeadLetter => self.properties.forward_dead_letters_to.as_ref(),
-            Part::TransferDeadLetter => None,
-        }
-    }
-
-    /// The first message of a part that can move on, whether or not there is a target.
-    pub(super) fn first_to_forward(&self, part: Part) -> Option<(SequenceNumber, &Stored<C>)> {
-        let backlog = &self.part(part).backlog;
-        let number = backlog.first_available()?;
-        Some((number, backlog.get(number)?))
-    }
-
-    /// Takes a message out, to be stored by the entity it is forwarded to.
-    pub(super) fn take_for_forwarding(&mut self, part: Part, number: SequenceNumber) -> Option<Arrival<C>> {
-        let message = self.part_mut(part).backlog.remove(number)?;
-        self.size_bytes -= message.size_bytes;
-        let origin = Origin {
-            number: message.origin.number.or(Some(number)),
-            hops: message.origin.hops.saturating_add(1),
-            dead_letter_source: if part == Part::Main {
-                message.origin.dead_letter_source
-            } else {
-                Some(self.name.clone())
-            },
-        };
-        // A dead-lettered message no longer expires, so its old end must not follow it.
-        let (time_to_live, expires_by) =
-            if part == Part::Main { (message.time_to_live, message.expires_at) } else { (None, None) };
-        Some(Arrival {
-            content: message.content,
-            size_bytes: message.size_bytes,
-            time_to_live,
-            expires_by,
-            scheduled_for: message.scheduled_for,
-            dead_letter: message.dead_letter,
-            origin,
-        })
-    }
-
-    /// Gives up forwarding a message: it goes to the transfer dead-letter queue.
-    pub(super) fn give_up_forwarding(&mut self, part: Part, number: SequenceNumber, reason: &str, description: String) {
-        let Some(mut message) = self.part_mut(part).backlog.remove(number) else { return };
-        message.place = Place::Available;
-        message.dead_letter = Some(Arc::new(dead_letter(reason, description)));
-        self.transfer_dead_letter.backlog.insert(number, message);
     }
 
     /// Takes back all of these scheduled messages, or none.
@@ -426,8 +377,9 @@ impl<C: Content> Queue<C> {
         }
     }
 
-    /// Merges a receiver's changes into a message, which also grows by `more_bytes` of text. A full queue leaves an eighth
-    /// of its size for this, so that its messages can still be dead-lettered with a reason.
+    /// Merges a receiver's changes into a message, which also grows by `more_bytes` of text (the text of an earlier
+    /// dead-lettering, forwarded to here, stays counted). A full queue leaves an eighth of its size for this, so that its
+    /// messages can still be dead-lettered with a reason.
     fn amend(
         &mut self,
         part: Part,

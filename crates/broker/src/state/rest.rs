@@ -59,7 +59,9 @@ impl<C: Content> State<C> {
     pub(super) fn unsettle(&mut self, name: &EntityName) {
         self.unsettled.add(name.clone());
         if let Some(topic) = self.entities.topics.get(name) {
-            topic.subscriptions.keys().for_each(|subscription| self.unsettled.add(subscription.clone()));
+            for subscription in topic.subscriptions.keys() {
+                self.unsettled.add(subscription.clone());
+            }
         }
     }
 
@@ -74,7 +76,9 @@ impl<C: Content> State<C> {
                 let published = topic.let_time_pass(self.now);
                 self.deadlines.set(&name, topic.next_deadline());
                 if published {
-                    topic.subscriptions.keys().for_each(|subscription| self.unsettled.add(subscription.clone()));
+                    for subscription in topic.subscriptions.keys() {
+                        self.unsettled.add(subscription.clone());
+                    }
                 }
                 continue;
             }

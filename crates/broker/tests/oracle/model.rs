@@ -76,7 +76,7 @@ impl Model {
                 self.mark_all(&name);
             }
             Event::UpdateTopic { request, name, properties } => {
-                let result = self.update_topic(&name, properties, effects);
+                let result = self.update_topic(&name, &properties, effects);
                 effects.push(Effect::Administered { request, result });
                 self.mark_all(&name);
             }
@@ -303,7 +303,8 @@ impl Model {
                 }
                 message.body.marks.extend(marks.unwrap_or_default());
                 bury(&mut message, reason.as_deref(), description.as_deref());
-                message.dead_letter_bytes =
+                // On top of what an earlier dead-lettering, forwarded to here, counts.
+                message.dead_letter_bytes +=
                     (reason.unwrap_or_default().len() + description.unwrap_or_default().len()) as u64;
             }
         }
@@ -377,11 +378,11 @@ impl Model {
                 return Err(Refusal::EntityDisabled { name: topic.name.clone(), status });
             }
         }
-        self.check_receive_here(queue, address.part)
+        Self::check_receive_here(queue, address.part)
     }
 
     /// The same without regard to the topic.
-    pub(super) fn check_receive_here(&self, queue: &Queue, part: Part) -> Result<(), Refusal> {
+    pub(super) fn check_receive_here(queue: &Queue, part: Part) -> Result<(), Refusal> {
         let (name, status) = (queue.name.clone(), queue.properties.status);
         if matches!(status, EntityStatus::Disabled | EntityStatus::ReceiveDisabled) {
             return Err(Refusal::EntityDisabled { name, status });
@@ -391,65 +392,6 @@ impl Model {
             return Err(Refusal::NotAllowed { name, what });
         }
         Ok(())
-    }
-
-    pub(super) fn check_room(&self, name: &EntityName, more_bytes: u64, max_bytes: u64) -> Result<(), Refusal> {
-        let size_bytes = self.size(name);
-        if more_bytes > 0 && size_bytes + more_bytes > max_bytes {
-            // Under the name it was created with, which is a part of texts.
-            let topic = self.topic(name).map(|topic| &topic.name);
-            let shown = topic.or(self.queue(name).ok().map(|queue| &queue.name)).expect("there").clone();
-            return Err(Refusal::QuotaExceeded { name: shown, size_bytes, more_bytes, max_bytes });
-        }
-        Ok(())
-    }
-
-    /// Of a queue or subscription what is in it, of a topic what is in it and in its subscriptions.
-    pub(super) fn size(&self, name: &EntityName) -> u64 {
-        let counts = |message: &&Message| message.at.queue == *name || message.at.queue.topic() == Some(name);
-        self.messages.iter().filter(counts).map(Message::size).sum()
-    }
-
-    pub(super) fn max_size(&self, name: &EntityName) -> u64 {
-        match (self.topic(name), self.queue(name)) {
-            (Some(topic), _) => topic.properties.max_size_bytes,
-            (None, Ok(queue)) => queue.properties.max_size_bytes,
-            (None, Err(_)) => 0,
-        }
-    }
-
-    pub(super) fn topic(&self, name: &EntityName) -> Option<&Topic> {
-        self.topics.iter().find(|topic| topic.name == *name)
-    }
-
-    /// The subscriptions of a topic in the order of their names.
-    pub(super) fn subscriptions(&self, topic: &EntityName) -> Vec<EntityName> {
-        let mut names: Vec<EntityName> =
-            self.queues.iter().map(|queue| queue.name.clone()).filter(|name| name.topic() == Some(topic)).collect();
-        names.sort_by_key(|name| name.as_str().to_lowercase());
-        names
-    }
-
-    pub(super) fn queue(&self, name: &EntityName) -> Result<&Queue, Refusal> {
-        if self.topic(name).is_some() {
-            let what = "messages are received from a subscription, not from a topic";
-            return Err(Refusal::NotAllowed { name: name.clone(), what });
-        }
-        let found = self.queues.iter().find(|queue| queue.name == *name);
-        found.ok_or_else(|| Refusal::NotFound { name: name.clone() })
-    }
-
-    pub(super) fn queue_mut(&mut self, name: &EntityName) -> Result<&mut Queue, Refusal> {
-        let found = self.queues.iter_mut().find(|queue| queue.name == *name);
-        found.ok_or_else(|| Refusal::NotFound { name: name.clone() })
-    }
-
-    pub(super) fn next_number(&mut self, name: &EntityName) -> u64 {
-        let topic = self.topics.iter_mut().find(|topic| topic.name == *name).map(|topic| &mut topic.numbers);
-        let queue = self.queues.iter_mut().find(|queue| queue.name == *name).map(|queue| &mut queue.numbers);
-        let numbers = topic.or(queue).expect("checked before");
-        *numbers += 1;
-        *numbers
     }
 
     pub(super) fn at(&self, address: &Address) -> impl Iterator<Item = &Message> {

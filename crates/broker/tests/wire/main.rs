@@ -10,6 +10,7 @@ mod admin;
 mod client;
 mod counters;
 mod faults;
+mod forwarding;
 mod http;
 mod management;
 mod ports;

@@ -113,6 +113,12 @@ fn bad_arguments_are_one_clear_line() {
     for (arguments, code, wanted) in [
         (vec!["--listen", &address], 1, format!("cannot listen on {address}: ")),
         (vec!["--listen", "127.0.0.1:0", "--queue", "a b"], 1, "cannot create queue \"a b\"".to_owned()),
+        (vec!["--listen", "127.0.0.1:0", "--topic", "Q", "--queue", "q"], 1, "cannot create topic Q: ".to_owned()),
+        (
+            vec!["--listen", "127.0.0.1:0", "--topic", "t", "--subscription", "t/a b"],
+            1,
+            "cannot create subscription \"a b\"".to_owned(),
+        ),
         (vec!["--listen", "127.0.0.1:0", "--shared-access-key-file", "/no/such"], 1, "/no/such".to_owned()),
         (vec!["--listen", "localhost"], 2, "--listen <ADDRESS>".to_owned()),
         (vec!["--lock-duration", "1d"], 2, "PT30S".to_owned()),
