@@ -66,35 +66,36 @@ pub struct Args {
     #[arg(long, value_name = "COUNT", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=65_535))]
     pub max_connections: u32,
     /// Serve TLS too (AMQPS and HTTPS, on the same addresses) with the certificate in this PEM file
-    #[arg(long, value_name = "FILE", requires = "tls_key", conflicts_with = "tls_generate")]
+    #[arg(long, help_heading = "TLS", value_name = "FILE", requires = "tls_key", conflicts_with = "tls_generate")]
     pub tls_certificate: Option<PathBuf>,
     /// The certificate's private key, PEM
-    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    #[arg(long, help_heading = "TLS", value_name = "FILE", requires = "tls_certificate")]
     pub tls_key: Option<PathBuf>,
     /// Serve TLS too with a certificate made at the start, valid for localhost, 127.0.0.1, `::1`, the addresses
     /// listened on and these names, separated by commas
-    #[arg(long, value_name = "NAME,…", num_args = 0.., value_delimiter = ',')]
+    #[arg(long, help_heading = "TLS", value_name = "NAME,…", num_args = 0..=1, value_delimiter = ',')]
     pub tls_generate: Option<Vec<String>>,
     /// Write the certificate that clients must trust to this PEM file, atomically, before the ready line
-    #[arg(long, value_name = "FILE", requires = "tls_generate")]
+    #[arg(long, help_heading = "TLS", value_name = "FILE", requires = "tls_generate")]
     pub tls_ca_file: Option<PathBuf>,
     /// Send clients away that do not speak TLS
-    #[arg(long)]
+    #[arg(long, help_heading = "TLS")]
     pub tls_only: bool,
-    /// Let faults be added at the control endpoint, /$faults (see docs/broker.md); never where anybody relies on it
-    #[arg(long)]
+    /// File with a key (at least 16 bytes) that lets callers from other machines use the control endpoint (/$counters and
+    /// /$faults), as `Authorization: Bearer KEY`. Without it, only callers on this machine may
+    #[arg(long, help_heading = "Faults, counters, throttling", value_name = "FILE")]
+    pub control_key_file: Option<PathBuf>,
+    /// Let faults be added at the control endpoint; never where anybody relies on this broker
+    #[arg(long, help_heading = "Faults, counters, throttling")]
     pub allow_faults: bool,
-    /// Fault from the start, repeatable: `latency=50ms..5s`, `throttle=30s,entity=orders,next=3`, `status=500,for=1m`, …
-    #[arg(long, value_name = "FAULT")]
+    /// Fault from the start, repeatable: `latency=50ms..5s`, `throttle=30s,entity=orders,next=3`, `status=500,for=1m` and
+    /// the other kinds that docs/broker.md lists
+    #[arg(long, help_heading = "Faults, counters, throttling", value_name = "FAULT")]
     pub fault: Vec<Fault>,
     /// Throttle as the service does: so many credits each second for the whole namespace. A management operation
     /// costs 10, a message 1; the service's own limit is 1000
-    #[arg(long, value_name = "CREDITS")]
+    #[arg(long, help_heading = "Faults, counters, throttling", value_name = "CREDITS")]
     pub credits_per_second: Option<NonZeroU32>,
-    /// File with a key (at least 16 bytes) that lets callers from other machines use the control endpoint, as
-    /// `Authorization: Bearer KEY`. Without it, only callers on this machine may
-    #[arg(long, value_name = "FILE")]
-    pub control_key_file: Option<PathBuf>,
     /// Logs.
     #[command(flatten)]
     pub log: LogArgs,

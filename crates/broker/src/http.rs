@@ -68,9 +68,10 @@ impl Http {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
+        let stopping = stop.clone();
         let service = service_fn(move |request| {
-            let (http, caller) = (Arc::clone(&self), caller.clone());
-            async move { Ok::<_, Infallible>(http.answer(request, caller).await) }
+            let (http, caller, stop) = (Arc::clone(&self), caller.clone(), stopping.clone());
+            async move { Ok::<_, Infallible>(http.answer(request, caller, stop).await) }
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
@@ -90,7 +91,12 @@ impl Http {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>, caller: Caller) -> Response<Full<Bytes>> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        caller: Caller,
+        stop: CancellationToken,
+    ) -> Response<Full<Bytes>> {
         let mut request = match self.control.answer(request, &caller).await {
             Ok(response) => return response,
             Err(request) => request,
@@ -106,7 +112,14 @@ impl Http {
             operation = Operation::GetTopic;
         }
         let mut counted = Counted { counters: &self.counters, operation, outcome: Outcome::Error };
-        let response = match self.admit(operation, entity.as_deref(), &caller).await {
+        let admitted = tokio::select! {
+            admitted = self.admit(operation, entity.as_deref(), &caller) => admitted,
+            // What a fault holds up does not hold up the end.
+            () = stop.cancelled() => {
+                Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "The broker is shutting down.").into_response())
+            }
+        };
+        let response = match admitted {
             Ok(()) => {
                 request.extensions_mut().insert(caller);
                 self.admin.answer(request).await

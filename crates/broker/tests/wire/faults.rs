@@ -177,6 +177,12 @@ async fn requests_stand_still_until_the_fault_is_removed() {
         }
     };
     tokio::time::timeout(DEADLINE, counted).await.expect("a request whose client left is counted");
+
+    let last = tokio::spawn(get(address, "/q"));
+    until_hit(&broker, 2).await;
+    tokio::time::timeout(DEADLINE, broker.shutdown()).await.expect("what stands still does not hold it up");
+    let answer = tokio::time::timeout(DEADLINE, last).await.expect("in time").expect("no panic");
+    assert_eq!(answer.status, 503);
 }
 
 #[tokio::test]
