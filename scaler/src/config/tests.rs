@@ -53,6 +53,12 @@ fn the_example_is_a_good_file_with_every_key() {
 }
 
 #[test]
+fn the_reference_shows_the_example_as_it_is() {
+    let reference = include_str!("../../../docs/scaler.md");
+    assert!(reference.contains(&format!("```yaml\n{EXAMPLE}```")), "copy config/example.yaml into docs/scaler.md");
+}
+
+#[test]
 fn an_empty_file_is_every_default() {
     for text in ["", "# nothing", "---\n"] {
         assert_eq!(Config::parse(text), Ok(Config::default()), "{text:?}");
