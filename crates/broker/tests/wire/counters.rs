@@ -1,7 +1,7 @@
 //! What the broker counts of what clients ask for, and the control endpoint that tells it.
 
 use amqp::{DeliveryState, Map, Value};
-use broker::{Broker, ControlKey, Operation, Options, Outcome, QueueOptions, Tally};
+use broker::{Broker, ControlKey, Operation, Options, Outcome, QueueOptions, SubscriptionOptions, Tally};
 
 use super::admin::EMPTY_DESCRIPTION;
 use super::broker_with;
@@ -50,6 +50,32 @@ async fn administration_costs_ten_credits_whatever_becomes_of_it() {
         assert_eq!(counts.with_outcome(operation, outcome), tally(operations, 10 * operations), "{operation:?}");
     }
     assert_eq!((counts.total, counts.administration, counts.data), (tally(12, 120), tally(12, 120), tally(0, 0)));
+}
+
+#[tokio::test]
+async fn topics_and_what_is_below_them_have_kinds_of_their_own() {
+    let options = Options {
+        topics: vec!["t".to_owned()],
+        subscriptions: vec![SubscriptionOptions::new("t", "s")],
+        ..Options::default()
+    };
+    let broker = Broker::start(options).await.expect("starts");
+    for path in ["/t", "/T/Subscriptions/s", "/t/subscriptions", "/t/Subscriptions/s/Rules", "/$Resources/Topics"] {
+        assert_eq!(get(broker.addresses()[0], path).await.status, 200, "{path}");
+    }
+    assert_eq!(get(broker.addresses()[0], "/t/Subscriptions/missing").await.status, 404);
+    let counts = broker.counters();
+    for operation in [
+        Operation::GetTopic,
+        Operation::GetSubscription,
+        Operation::ListSubscriptions,
+        Operation::Rules,
+        Operation::ListTopics,
+    ] {
+        assert_eq!(counts.with_outcome(operation, Outcome::Ok), tally(1, 10), "{operation:?}");
+    }
+    assert_eq!(counts.with_outcome(Operation::GetSubscription, Outcome::NotFound), tally(1, 10));
+    assert_eq!(counts.total, tally(6, 60));
 }
 
 #[tokio::test]
