@@ -169,9 +169,7 @@ pub fn object_path(manifest: &Value) -> anyhow::Result<String> {
     let (version, kind) = (text(&manifest["apiVersion"], "apiVersion")?, text(&manifest["kind"], "kind")?);
     let name = text(&manifest["metadata"]["name"], "metadata.name")?;
     let root = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
-    let kind = kind.to_lowercase();
-    // The one irregular plural among what is applied here.
-    let plural = if kind.ends_with("authentication") { kind } else { format!("{kind}s") };
+    let plural = format!("{}s", kind.to_lowercase());
     Ok(match manifest["metadata"]["namespace"].as_str() {
         Some(namespace) => format!("{root}/namespaces/{namespace}/{plural}/{name}"),
         None => format!("{root}/{plural}/{name}"),

@@ -49,6 +49,11 @@ fn problems(manifests: &Manifests) -> Vec<String> {
     if triggers.len() != written {
         problems.push(format!("{scaled}: {written} triggers, of which {} are external", triggers.len()));
     }
+    // KEDA's `controllers/keda/scaledjob_controller.go`: "Cannot set metricType in ScaledJob triggers".
+    let metric_type = if scaled.kind() == "ScaledJob" { None } else { Some("AverageValue") };
+    if scaled.value.pointer("/spec/triggers/0/metricType").and_then(Value::as_str) != metric_type {
+        problems.push(format!("{scaled}: metricType must be {metric_type:?}"));
+    }
     if workload.kind() == "Deployment" && workload.containers().any(|container| text(container, "name").is_empty()) {
         problems.push(format!("{workload} has a container without a name"));
     }
