@@ -151,7 +151,10 @@ async fn after_a_kill_another_worker_gets_the_messages() {
         heir.terminate();
         assert!(heir.ended().await.status.success());
         assert!(bench.ledger("killed").is_empty(), "{client}");
-        assert_eq!(bench.ledger("heir"), [0, 1, 2, 3, 4, 5], "{client}");
+        let mut inherited = bench.ledger("heir");
+        // On a machine that stands still for two seconds, a lock of the heir's runs out and its message comes again.
+        inherited.dedup();
+        assert_eq!(inherited, [0, 1, 2, 3, 4, 5], "{client}");
     }
 }
 

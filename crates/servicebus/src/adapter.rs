@@ -91,7 +91,8 @@ pub enum ConnectError {
     },
 }
 
-/// How our adapter behaves. The other one has deadlines of its own, and trusts what the system trusts.
+/// How our adapter behaves. The other one has deadlines of its own, and trusts the authorities that are
+/// compiled into it, neither the system's nor others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientOptions {
     /// How long a call may take. Receiving has the caller's own wait; this bounds the time until the wait can begin.
@@ -142,7 +143,7 @@ pub fn connect_with(
         #[cfg(feature = "azservicebus")]
         Adapter::Azservicebus if !options.extra_roots.is_empty() => Err(ConnectError::Unsupported {
             adapter,
-            why: "it trusts what the system trusts; name the certificate authority in SSL_CERT_FILE".to_owned(),
+            why: "it trusts the certificate authorities compiled into it alone; use client ours".to_owned(),
         }),
         #[cfg(feature = "azservicebus")]
         Adapter::Azservicebus => crate::azservicebus::connect(connection, &entity.path()),

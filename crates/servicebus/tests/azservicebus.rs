@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use broker::{Broker, Options, QueueOptions};
+use broker::{Broker, Options, QueueOptions, TlsOptions};
 use bytes::Bytes;
 use servicebus::{
-    Adapter, AdministrationClient, ConnectionString, EntitySettings, FailureKind, OutgoingMessage, QueueClient,
-    ReceivedMessage, Settlement, connect,
+    Adapter, AdministrationClient, ClientOptions, ConnectError, ConnectionString, EntitySettings, ExtraRoots,
+    FailureKind, OutgoingMessage, QueueClient, ReceivedMessage, Settlement, connect, connect_with,
 };
 
 const QUEUE: &str = "orders";
@@ -177,6 +177,22 @@ async fn a_peer_that_does_not_speak_tls_is_an_error() {
     let error = within("send", client.send(&[message(0)])).await.expect_err("no TLS there");
     assert!(error.is_transient(), "{error:?}");
     assert!(error.what.starts_with("failed to connect"), "{error:?}");
+}
+
+/// The library has no way to be told of an authority, so this says so instead of failing later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_private_authority_is_not_trusted_and_cannot_be_given() {
+    let options = Options { tls: Some(TlsOptions::generated()), ..Options::default() };
+    let broker = Broker::start(options).await.expect("a free port");
+    let tls = ConnectionString::parse(broker.tls_connection_string().expect("it speaks TLS")).expect("its own");
+    let authority = broker.certificate_authority_pem().expect("it made one");
+    let extra_roots = ExtraRoots::from_pem(authority.as_bytes()).expect("a certificate");
+    let options = ClientOptions { extra_roots, ..ClientOptions::default() };
+    let error = connect_with(&tls, QUEUE, Adapter::Azservicebus, &options).err().expect("not possible");
+    assert!(matches!(error, ConnectError::Unsupported { .. }), "{error}");
+    let client = connect(&tls, QUEUE, Adapter::Azservicebus).expect("a client");
+    let error = within("send", client.send(&[message(0)])).await.expect_err("not trusted");
+    assert!(error.what.contains("UnknownIssuer"), "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

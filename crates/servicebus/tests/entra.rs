@@ -187,14 +187,17 @@ async fn once_more(test: &str, environment: &[(&str, &str)]) -> String {
     let child = tokio::process::Command::new(std::env::current_exe().expect("this test"))
         .args(["--exact", "--nocapture", test])
         .env_remove("IDENTITY_SERVER_THUMBPRINT")
+        .env_remove("AZURE_TENANT_ID")
+        .env_remove("AZURE_CLIENT_ID")
+        .env_remove("AZURE_FEDERATED_TOKEN_FILE")
         .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
     let output = tokio::time::timeout(PATIENT, child).await.expect("in time").expect("ran");
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
-    text
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    said
 }
 
 /// Set in the process whose environment is that of a container with a managed identity.
@@ -229,6 +232,62 @@ async fn a_managed_identity_asks_the_metadata_service() {
     assert!(line.starts_with("GET /msi/token?") && line.contains(&format!("client_id={CLIENT}")), "{line}");
     assert!(line.contains("resource=https%3A%2F%2Fservicebus.azure.net"), "{line}");
     assert!(asked.head.contains("x-identity-header: from-the-environment"), "{}", asked.head);
+}
+
+/// Set in the process whose environment has one part of a workload identity and lacks another.
+const WORKLOAD: &str = "SERVICEBUS_TEST_WORKLOAD_IDENTITY";
+
+#[tokio::test]
+async fn a_workload_identity_is_completed_from_the_environment_or_says_what_is_missing() {
+    let workload = || EntraIdentity::workload_identity(None, None, None);
+    match std::env::var(WORKLOAD).as_deref() {
+        Ok("complete") => {
+            let identity = workload().expect("complete");
+            let EntraIdentity::WorkloadIdentity { tenant_id, client_id, token_file } = identity else { panic!() };
+            assert_eq!((tenant_id.as_str(), client_id.as_str()), (TENANT, CLIENT));
+            return assert_eq!(token_file.to_str(), Some("/var/run/token"));
+        }
+        Ok(missing) => {
+            let error = workload().expect_err("incomplete").to_string();
+            return assert!(
+                error.starts_with(&format!("the workload identity has no {missing}: give it, or")),
+                "{error}"
+            );
+        }
+        Err(_) => {}
+    }
+    let test = "a_workload_identity_is_completed_from_the_environment_or_says_what_is_missing";
+    let tenant = ("AZURE_TENANT_ID", TENANT);
+    let client = ("AZURE_CLIENT_ID", CLIENT);
+    let file = ("AZURE_FEDERATED_TOKEN_FILE", "/var/run/token");
+    once_more(test, &[(WORKLOAD, "complete"), tenant, client, file]).await;
+    once_more(test, &[(WORKLOAD, "tenant id"), client, file]).await;
+    once_more(test, &[(WORKLOAD, "client id"), tenant, ("AZURE_CLIENT_ID", ""), file]).await;
+    once_more(test, &[(WORKLOAD, "token file"), tenant, client]).await;
+}
+
+#[tokio::test]
+async fn a_token_file_that_cannot_be_used_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (empty, large) = (folder.path().join("empty"), folder.path().join("large"));
+    std::fs::write(&empty, " \n").expect("written");
+    std::fs::write(&large, "x".repeat(70_000)).expect("written");
+    let broker = broker().await;
+    for (file, expected) in [
+        (folder.path().join("nowhere"), "No such file or directory"),
+        (empty, "it is empty"),
+        (large, "it is larger than 64 KiB, so no token"),
+    ] {
+        let mut giver = Giver::start(|_| Some(token(TOKEN, 3600))).await;
+        let ids = (Some(TENANT.to_owned()), Some(CLIENT.to_owned()));
+        let workload = EntraIdentity::workload_identity(ids.0, ids.1, Some(file.clone())).expect("complete");
+        let identity = identity(&giver, workload).expect("an identity");
+        let error = reader(&broker, &identity).queue("orders").await.expect_err("no token");
+        let AdministrationError::NoToken { source, .. } = &error else { panic!("{error:?}") };
+        let text = source.to_string();
+        assert!(text.contains(expected) && text.contains(file.to_str().expect("UTF-8")), "{text}");
+        assert!(!source.is_transient() && giver.was_left_alone());
+    }
 }
 
 #[test]

@@ -60,26 +60,27 @@ impl EntraIdentity {
         client_id: Option<String>,
         token_file: Option<PathBuf>,
     ) -> Result<Self, EntraError> {
-        let or_from = |given: Option<String>, variable: &str| given.map_or_else(|| std::env::var(variable), Ok);
-        let missing = |what, how| move |_| EntraError::Missing { identity: WORKLOAD_IDENTITY, what, how };
+        // An empty variable is one that is not set, as manifests often have it.
+        let or_from = |given: Option<String>, variable: &str| {
+            given.or_else(|| std::env::var(variable).ok()).filter(|value| !value.is_empty())
+        };
+        let missing = |what, how| EntraError::Missing { identity: WORKLOAD_IDENTITY, what, how };
+        let token_file = token_file
+            .or_else(|| std::env::var_os("AZURE_FEDERATED_TOKEN_FILE").map(PathBuf::from))
+            .filter(|path| !path.as_os_str().is_empty());
         Ok(Self::WorkloadIdentity {
-            tenant_id: or_from(tenant_id, "AZURE_TENANT_ID").map_err(missing(
-                "tenant id",
-                "give it, or have AZURE_TENANT_ID set by the workload identity webhook",
-            ))?,
-            client_id: or_from(client_id, "AZURE_CLIENT_ID").map_err(missing(
-                "client id",
-                "give it, or have AZURE_CLIENT_ID set by the workload identity webhook",
-            ))?,
-            token_file: or_from(
-                token_file.map(|path| path.to_string_lossy().into_owned()),
-                "AZURE_FEDERATED_TOKEN_FILE",
-            )
-            .map(PathBuf::from)
-            .map_err(missing(
-                "token file",
-                "give it, or have AZURE_FEDERATED_TOKEN_FILE set by the workload identity webhook",
-            ))?,
+            tenant_id: or_from(tenant_id, "AZURE_TENANT_ID").ok_or_else(|| {
+                missing("tenant id", "give it, or have AZURE_TENANT_ID set by the workload identity webhook")
+            })?,
+            client_id: or_from(client_id, "AZURE_CLIENT_ID").ok_or_else(|| {
+                missing("client id", "give it, or have AZURE_CLIENT_ID set by the workload identity webhook")
+            })?,
+            token_file: token_file.ok_or_else(|| {
+                missing(
+                    "token file",
+                    "give it, or have AZURE_FEDERATED_TOKEN_FILE set by the workload identity webhook",
+                )
+            })?,
         })
     }
 
