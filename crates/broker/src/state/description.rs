@@ -30,7 +30,7 @@ pub struct QueueProperties {
     pub user_metadata: Option<String>,
     /// The queue or topic to which messages move on once they are active; nobody receives from here then.
     pub forward_to: Option<EntityName>,
-    /// The queue or topic to which dead-lettered messages move on.
+    /// The queue or topic to which dead-lettered messages move on; nobody receives from the dead-letter queue then.
     pub forward_dead_letters_to: Option<EntityName>,
 }
 

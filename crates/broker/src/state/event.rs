@@ -114,7 +114,7 @@ pub enum Event<C: Content> {
         properties: TopicProperties,
     },
     /// Writes the properties of a queue or subscription. Messages keep the times they have; a status that forbids
-    /// receiving detaches all receivers, and so does forwarding those of the queue itself.
+    /// receiving detaches all receivers, and forwarding those of the part it empties.
     /// → [`super::Effect::Administered`], or `NotFound`, `ForwardTarget` (of a target that was another before).
     UpdateQueue {
         /// For the answer.

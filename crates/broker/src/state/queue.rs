@@ -282,7 +282,7 @@ impl<C: Content> Queue<C> {
         if !status.allows_receive() {
             return Err(Refusal::EntityDisabled { name: self.name.clone(), status });
         }
-        if part == Part::Main && self.properties.forward_to.is_some() {
+        if self.target(part).is_some() {
             let what = "cannot create a message receiver on an entity with auto-forwarding enabled";
             return Err(Refusal::NotAllowed { name: self.name.clone(), what });
         }

@@ -6,7 +6,7 @@
 
 use broker::state::{
     Address, Config, Delivery, Effect, EntityName, EntityStatus, Event, Lock, LockToken, MESSAGE_OVERHEAD_BYTES,
-    MessageState, NewMessage, Outcome, Part, ReceiveMode, ReceiverId, Refusal, Timestamp,
+    MessageState, NewMessage, Outcome, Part, QueueProperties, ReceiveMode, ReceiverId, Refusal, Timestamp,
 };
 use uuid::Uuid;
 
@@ -387,7 +387,13 @@ impl Model {
         if matches!(status, EntityStatus::Disabled | EntityStatus::ReceiveDisabled) {
             return Err(Refusal::EntityDisabled { name, status });
         }
-        if part == Part::Main && queue.properties.forward_to.is_some() {
+        let QueueProperties { forward_to, forward_dead_letters_to, .. } = &queue.properties;
+        let forwards = match part {
+            Part::Main => forward_to.is_some(),
+            Part::DeadLetter => forward_dead_letters_to.is_some(),
+            Part::TransferDeadLetter => false,
+        };
+        if forwards {
             let what = "cannot create a message receiver on an entity with auto-forwarding enabled";
             return Err(Refusal::NotAllowed { name, what });
         }

@@ -180,6 +180,9 @@ fn dead_letters_move_on_with_their_reason_and_where_they_come_from() {
     let reason = Some("Bad".to_owned());
     broker.settle(Part::Main, bad, Outcome::DeadLetter { reason, description: None, properties: None }).unwrap();
     assert_eq!((broker.describe().counts.total(), counts(&broker, "bin").active), (0, 2));
+    let refused = broker.subscribe(A, Part::DeadLetter, ReceiveMode::PeekLock);
+    assert!(matches!(refused, Err(Refusal::NotAllowed { .. })), "{refused:?}");
+    assert_eq!(broker.subscribe(A, Part::Main, ReceiveMode::PeekLock), Ok(()));
     let views = broker.peek_at(Address::main(queue("bin")));
     let reasons: Vec<_> =
         views.iter().map(|view| view.dead_letter.as_deref().unwrap().reason.clone().unwrap()).collect();
