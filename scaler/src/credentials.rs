@@ -4,7 +4,7 @@
 //! Owns what was loaded, by its source. A file that cannot be used costs one log line, which has nothing of its content;
 //! the credential before it stays. Which trigger may use what is decided in [`crate::connections`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use secrecy::zeroize::Zeroizing;
 use servicebus::{ConnectionString, Credential, Entra, EntraIdentity, EntraOptions};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::connections::{CredentialSource, Identity};
+use crate::config::connections::{CredentialSource, Identity, RegisteredConnection};
 use crate::config::{Config, ConfigHandle};
 use crate::keyed_hash::{Digest, KeyedHash};
 use crate::secret_file;
@@ -85,17 +85,14 @@ impl Credentials {
     /// Looks once at every file that the configuration names, and forgets what it names no longer. A file that changed is
     /// read again after `pause` and taken if both reads agree, as somebody may be in the middle of writing it.
     pub async fn look(&self, config: &Config, pause: Duration) {
-        let mut names: BTreeMap<&str, &CredentialSource> = BTreeMap::new();
-        for (name, connection) in &config.connections {
-            names.insert(name, &connection.source);
-        }
         let before = self.0.known.load_full();
-        if names.is_empty() && before.is_empty() {
+        if config.connections.is_empty() && before.is_empty() {
             return;
         }
-        let contents = self.settled_contents(&before, names.values().copied(), pause).await;
+        let sources = config.connections.values().map(|connection| &connection.source);
+        let contents = self.settled_contents(&before, sources, pause).await;
         let mut known: HashMap<CredentialSource, Known> = HashMap::new();
-        for (name, source) in names {
+        for (name, RegisteredConnection { source, .. }) in &config.connections {
             if known.contains_key(source) {
                 continue;
             }
@@ -119,7 +116,7 @@ impl Credentials {
     async fn settled_contents(
         &self,
         before: &HashMap<CredentialSource, Known>,
-        sources: impl Iterator<Item = &CredentialSource> + Clone,
+        sources: impl Iterator<Item = &CredentialSource>,
         pause: Duration,
     ) -> HashMap<PathBuf, Content> {
         let mut seen: HashMap<&Path, Option<Digest>> = HashMap::new();

@@ -1,7 +1,6 @@
 //! Secrets that change on disk, as people, editors and Kubernetes change them.
 
 use std::os::unix::fs::symlink;
-use std::sync::PoisonError;
 
 use super::*;
 
@@ -108,48 +107,4 @@ async fn a_new_secret_is_a_new_digest_and_the_same_one_keeps_its_token() {
     assert_ne!(digests[1], digests[2]);
     credentials.look(&Config::default(), Duration::ZERO).await;
     assert!(credentials.get(source).is_none(), "what the config does not name is forgotten");
-}
-
-/// The log lines of a look: what is wrong, once, without the content.
-#[tokio::test]
-async fn a_broken_secret_costs_one_line_without_its_content() {
-    let lines = Lines::default();
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(lines.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-    let bench = bench();
-    bench.publish("1", &connection("TOPSECRET1"));
-    bench.key().await;
-    bench.publish("2", "Endpoint=sb://h;SharedAccessKeyName=n;SharedAccessKey=TOPSECRET2;SharedAccessKey=TOPSECRET3");
-    for _ in 0..3 {
-        bench.key().await;
-    }
-    let text = String::from_utf8(lines.0.lock().unwrap_or_else(PoisonError::into_inner).clone()).expect("UTF-8");
-    assert_eq!(text.matches("ERROR").count(), 1, "{text}");
-    for word in ["orders", "SharedAccessKey stands twice", "the one before it stays", "is loaded"] {
-        assert!(text.contains(word), "{word:?} is missing in {text}");
-    }
-    assert!(!text.contains("TOPSECRET"), "{text}");
-}
-
-#[derive(Clone, Default)]
-struct Lines(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl std::io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl tracing_subscriber::fmt::MakeWriter<'_> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
 }

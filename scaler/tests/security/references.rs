@@ -97,7 +97,19 @@ async fn a_changed_secret_counts_without_a_restart_and_a_broken_one_changes_noth
     scaler.refuses("shop", &[orders], Code::Unauthenticated, &[]).await;
     std::fs::write(scaler.file("orders"), broker.connection_string()).expect("the folder is writable");
     testbench::until("the new secret to be in force", async || scaler.ask("shop", &[orders]).await.is_ok()).await;
-    std::fs::write(scaler.file("orders"), "broken").expect("the folder is writable");
+
+    let broken = "Endpoint=sb://h;SharedAccessKeyName=n;SharedAccessKey=TOPSECRET;SharedAccessKey=TOPSECRET";
+    std::fs::write(scaler.file("orders"), broken).expect("the folder is writable");
     scaler.program.until_said("the one before it stays", 1).await;
     scaler.ask("shop", &[orders]).await.expect("the credential before stays");
+    for times in 1..=3 {
+        scaler.look_again();
+        scaler.program.until_said("the config file was read again", times).await;
+    }
+    std::fs::write(scaler.file("orders"), &wrong).expect("the folder is writable");
+    scaler.program.until_said("changed and is in force", 2).await;
+    scaler.refuses("shop", &[orders], Code::Unauthenticated, &[]).await;
+    let log = scaler.program.stderr();
+    assert_eq!(log.matches("the one before it stays").count(), 1, "one line, however often it is looked at: {log}");
+    assert!(log.contains("SharedAccessKey stands twice") && !log.contains("TOPSECRET"), "{log}");
 }

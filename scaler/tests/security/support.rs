@@ -9,6 +9,8 @@ use std::time::Duration;
 use broker::{Broker, Options, QueueOptions};
 use externalscaler::external_scaler_client::ExternalScalerClient;
 use externalscaler::{GetMetricsRequest, ScaledObjectRef};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use runtime::Ready;
 use testbench::{Program, until, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -92,6 +94,12 @@ impl Scaler {
             assert!(status.message().contains(word), "{word:?} is missing in {:?}", status.message());
         }
         status
+    }
+
+    /// Asks it to look at its files now.
+    pub(crate) fn look_again(&self) {
+        let id = self.program.id().try_into().expect("a process id");
+        kill(Pid::from_raw(id), Signal::SIGHUP).expect("our own child can be signalled");
     }
 
     /// All that calls were answered so far.
