@@ -125,11 +125,13 @@ async fn a_token_does_not_go_to_a_namespace_that_metadata_chose() {
 
 #[tokio::test]
 async fn a_redirect_by_the_namespace_is_not_followed() {
-    let (scaler, trap) = (Scaler::plain().await, Trap::new());
+    let trap = Trap::new();
     for status in [301, 302, 303, 307, 308] {
         let fault = format!("status={status},location=http://{}/orders", trap.address());
         let faults = vec![fault.parse().expect("a fault")];
         let broker = broker(Options { faults, ..Options::default() }).await;
+        // Another scaler each time: none that leaves the namespace alone after the failure before.
+        let scaler = Scaler::plain().await;
         let connection = ("connectionFromEnv", broker.connection_string());
         scaler.refuses("shop", &[connection], Code::Unavailable, &["redirect", &status.to_string()]).await;
         within("the broker to stop", broker.shutdown()).await;
