@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use servicebus::{Cloud, ConnectionString, Credential, Namespace};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -110,6 +111,12 @@ impl Connections {
     pub async fn follow(self, interval: Duration, shutdown: CancellationToken) {
         let (credentials, config) = (self.0.credentials.clone(), self.0.config.clone());
         credentials.follow(config, interval, shutdown).await;
+    }
+
+    /// Rings when what [`Self::resolve`] says may have changed: a secret, a rule, a connection that came or went. Who holds
+    /// an access for longer than a call resolves it again then.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.0.credentials.changes()
     }
 
     /// The access of a trigger in a `ScaledObject` of this Kubernetes namespace (which is the caller's claim).

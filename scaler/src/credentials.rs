@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 use servicebus::{ConnectionString, Credential, Entra, EntraIdentity, EntraOptions};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::connections::{CredentialSource, Identity, RegisteredConnection};
@@ -52,6 +53,8 @@ pub struct Credentials(Arc<Inner>);
 struct Inner {
     keys: KeyedHash,
     known: ArcSwap<HashMap<CredentialSource, Known>>,
+    /// Rings when a credential or the configuration changed.
+    changes: watch::Sender<()>,
 }
 
 /// What reading a file gave.
@@ -60,7 +63,7 @@ type Content = Result<Zeroizing<Vec<u8>>, String>;
 impl Credentials {
     /// None yet. Digests are made by `keys`.
     pub fn new(keys: KeyedHash) -> Self {
-        Self(Arc::new(Inner { keys, known: ArcSwap::default() }))
+        Self(Arc::new(Inner { keys, known: ArcSwap::default(), changes: watch::Sender::default() }))
     }
 
     /// The credential of this source, if it could ever be loaded.
@@ -68,11 +71,22 @@ impl Credentials {
         self.0.known.load().get(source)?.loaded.clone()
     }
 
+    /// Rings when a credential or the configuration changed, and with it perhaps who may use what.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.0.changes.subscribe()
+    }
+
     /// Follows the files of this configuration until `shutdown`, looking every `interval`.
     pub async fn follow(self, config: ConfigHandle, interval: Duration, shutdown: CancellationToken) {
         let mut looks = config.looks();
+        let mut before = config.snapshot();
         loop {
-            self.look(&config.snapshot(), interval / 10).await;
+            let now = config.snapshot();
+            let is_new = self.look(&now, interval / 10).await;
+            if is_new || now != before {
+                self.0.changes.send_replace(());
+            }
+            before = now;
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(interval) => {}
@@ -83,15 +97,17 @@ impl Credentials {
     }
 
     /// Looks once at every file that the configuration names, and forgets what it names no longer. A file that changed is
-    /// read again after `pause` and taken if both reads agree, as somebody may be in the middle of writing it.
-    pub async fn look(&self, config: &Config, pause: Duration) {
+    /// read again after `pause` and taken if both reads agree, as somebody may be in the middle of writing it. Says whether
+    /// a credential is another now.
+    pub async fn look(&self, config: &Config, pause: Duration) -> bool {
         let before = self.0.known.load_full();
         if config.connections.is_empty() && before.is_empty() {
-            return;
+            return false;
         }
         let sources = config.connections.values().map(|connection| &connection.source);
         let contents = self.settled_contents(&before, sources, pause).await;
         let mut known: HashMap<CredentialSource, Known> = HashMap::new();
+        let mut is_new = false;
         for (name, RegisteredConnection { source, .. }) in &config.connections {
             if known.contains_key(source) {
                 continue;
@@ -107,9 +123,12 @@ impl Credentials {
                     }
                 },
             };
+            // What could be used takes what was seen along; what could not leaves the credential as it was.
+            is_new |= next.problem.is_none() && next.seen != before.get(source).and_then(|known| known.seen);
             known.insert(source.clone(), next);
         }
         self.0.known.store(Arc::new(known));
+        is_new
     }
 
     /// The contents of these sources' files, without those that are changing just now.

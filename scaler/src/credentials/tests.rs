@@ -85,6 +85,30 @@ async fn a_file_that_is_being_written_is_left_alone() {
 }
 
 #[tokio::test]
+async fn who_holds_a_credential_hears_of_another_one_and_of_another_configuration() {
+    let bench = bench();
+    bench.publish("1", &connection("first"));
+    let (handle, shutdown) = (ConfigHandle::new(bench.config.clone()), CancellationToken::new());
+    let mut changes = bench.credentials.changes();
+    let following = bench.credentials.clone().follow(handle.clone(), Duration::from_millis(20), shutdown.clone());
+    let following = tokio::spawn(following);
+    let heard = async |changes: &mut watch::Receiver<()>| {
+        let heard = tokio::time::timeout(Duration::from_secs(20), changes.changed()).await;
+        heard.expect("in time").expect("it follows");
+    };
+    heard(&mut changes).await;
+    bench.publish("2", &connection("second"));
+    heard(&mut changes).await;
+    let Some(Loaded::ConnectionString(now)) = bench.credentials.get(&bench.source) else { panic!("it is loaded") };
+    assert_eq!(now.key().map(secrecy::ExposeSecret::expose_secret), Some("second"));
+    handle.replace(Config::default());
+    heard(&mut changes).await;
+    shutdown.cancel();
+    following.await.expect("no panic");
+    assert!(!changes.has_changed().expect("it lives"), "looks that find nothing new are not news");
+}
+
+#[tokio::test]
 async fn a_new_secret_is_a_new_digest_and_the_same_one_keeps_its_token() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("secret");
