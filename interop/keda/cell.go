@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // layout is what the ScaledObjects read.
@@ -17,6 +18,8 @@ const (
 	distinctQueues layout = "distinct-queues"
 	// subscriptions is a subscription for each, of 500 in 50 topics, spread over the topics as far as they go.
 	subscriptions layout = "subscriptions"
+	// subscriptionsWide is the same for a scaler whose config file has a budget that suffices for all of it.
+	subscriptionsWide layout = "subscriptions-wide-budget"
 )
 
 const (
@@ -26,7 +29,15 @@ const (
 	busyMessages = 3
 )
 
-var allLayouts = []layout{oneQueue, distinctQueues, subscriptions}
+// A page of each topic's subscriptions at every cacheTtl is 10 credits times 50 topics in 5 s, twice the scaler's default budget.
+const (
+	creditsOfPage  = 10
+	cacheTTL       = 5 * time.Second
+	defaultCredits = 50
+	wideCredits    = 200
+)
+
+var allLayouts = []layout{oneQueue, distinctQueues, subscriptions, subscriptionsWide}
 
 func layoutNames() string {
 	var names []string
@@ -52,6 +63,25 @@ func (c cell) state() string {
 
 func (c cell) String() string { return fmt.Sprintf("%d on %s, %s", c.Objects, c.Layout, c.state()) }
 
+// isStretched says whether the scaler's budget is too small to read all that is wanted at every cacheTtl. Then readings get
+// older, as they should, and the first ones of a scaler that has just started may come too late for whoever asks.
+func (c cell) isStretched() bool {
+	asked := 1 / pollingInterval.Seconds()
+	if c.Busy {
+		asked += 1 / syncInterval.Seconds()
+	}
+	pages := min(float64(c.Objects)*asked, topicsOfCell/cacheTTL.Seconds())
+	return c.Layout == subscriptions && pages*creditsOfPage > defaultCredits
+}
+
+// scalerConfig is the scaler's config file, "" for none.
+func (c cell) scalerConfig() string {
+	if c.Layout == subscriptionsWide {
+		return fmt.Sprintf("creditsPerSecond: %d\n", wideCredits)
+	}
+	return ""
+}
+
 func (c cell) messages() int {
 	if c.Busy {
 		return busyMessages
@@ -72,7 +102,7 @@ func (c cell) queues() []queueState {
 }
 
 func (c cell) topics() []topicState {
-	if c.Layout != subscriptions {
+	if c.Layout != subscriptions && c.Layout != subscriptionsWide {
 		return nil
 	}
 	topics := make([]topicState, topicsOfCell)
@@ -96,7 +126,7 @@ func (c cell) scaledObjects(connectionString string) []*kedaConfig {
 			trigger = queue(queueOfCell(0))
 		case distinctQueues:
 			trigger = queue(queueOfCell(index))
-		case subscriptions:
+		case subscriptions, subscriptionsWide:
 			trigger = subscription(topicOfCell(index%topicsOfCell), subscriptionOfCell(index/topicsOfCell))
 		}
 		trigger = trigger.with("connectionFromEnv", connectionVariable)

@@ -20,7 +20,8 @@ const (
 type change struct {
 	name    string
 	trigger metadata
-	// before is what both say first; act happens; after is what both must come to say.
+	// before is what both say first; act happens; after is what both must come to say. Empty ones are not looked at: then
+	// ours must come to say what the built-in says.
 	before string
 	act    func(ctx context.Context, entities *namespace) error
 	after  string
@@ -100,7 +101,9 @@ func compareChange(ctx context.Context, processes *stack, entities *namespace, c
 	for {
 		builtinSays, oursSays := poll(ctx, builtin, 0), poll(ctx, ours, 0)
 		expected := builtinSays
-		expected.reading = change.after
+		if change.after != "" {
+			expected.reading = change.after
+		}
 		verdict := judge(change.name, expected, nil, builtinSays, oursSays, time.Since(began))
 		if len(verdict.problems) == 0 || time.Now().After(deadline) {
 			return verdict

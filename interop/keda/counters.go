@@ -20,8 +20,8 @@ const (
 	maxCountersBytes = 4 << 20
 )
 
-// readingAgeGoal is cacheTtl's default and a second; the scaler's histogram has a bucket that ends there.
-const readingAgeGoal = 6 * time.Second
+// readingAgeGoal: the scaler's histogram has a bucket that ends there.
+const readingAgeGoal = cacheTTL + time.Second
 
 const readingAgeMetric = "servicebus_scaler_reading_age_seconds"
 

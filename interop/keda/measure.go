@@ -41,10 +41,12 @@ type measured struct {
 	Credits    float64 `json:"creditsPerMinute"`
 	// Kinds are operations a minute by kind.
 	Kinds map[string]float64 `json:"kinds"`
-	// Answers is how many polls and syncs were answered, warm-up included, Failed how many of them wrongly or with an error.
-	Answers      int    `json:"answers"`
-	Failed       int    `json:"failed"`
-	FirstFailure string `json:"firstFailure,omitempty"`
+	// Answers is how many polls and syncs there were, Failed how many of them got a wrong answer or an error; warm-up apart.
+	Answers       int    `json:"answers"`
+	Failed        int    `json:"failed"`
+	WarmUpAnswers int    `json:"warmUpAnswers"`
+	WarmUpFailed  int    `json:"warmUpFailed"`
+	FirstFailure  string `json:"firstFailure,omitempty"`
 	// MedianMilliseconds and P99Milliseconds are for value and activity together, while measured.
 	MedianMilliseconds float64 `json:"medianMilliseconds"`
 	P99Milliseconds    float64 `json:"p99Milliseconds"`
@@ -162,15 +164,17 @@ func indexes(timers []timer) []int {
 func (t *tape) note(said answer, wanted string, took time.Duration, measuring bool) {
 	t.Lock()
 	defer t.Unlock()
-	t.Answers++
+	answers, failed := &t.WarmUpAnswers, &t.WarmUpFailed
+	if measuring {
+		answers, failed = &t.Answers, &t.Failed
+		t.took = append(t.took, took)
+	}
+	*answers++
 	if said.reading != wanted {
-		t.Failed++
+		*failed++
 		if t.FirstFailure == "" {
 			t.FirstFailure = said.reading + " instead of " + wanted + because(said)
 		}
-	}
-	if measuring {
-		t.took = append(t.took, took)
 	}
 }
 

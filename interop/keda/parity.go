@@ -52,7 +52,7 @@ func (c *parityCommand) run(ctx context.Context) (good bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if err := processes.startScaler(ctx, folder, "parity", c.programs, deadEndpoint); err != nil {
+	if err := processes.startScaler(ctx, folder, "parity", c.programs, "", deadEndpoint); err != nil {
 		return false, err
 	}
 	entities, err := newNamespace(processes.connectionString)

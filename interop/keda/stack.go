@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -42,16 +44,23 @@ func startBroker(ctx context.Context, folder, name string, programs programs, fi
 	return started, nil
 }
 
-// startScaler starts a scaler that may send credentials to the broker, and to nobody else but `more`.
-func (s *stack) startScaler(ctx context.Context, folder, name string, programs programs, more ...string) error {
+// startScaler starts a scaler that may send credentials to the broker, and to nobody else but `more`. An empty config is none.
+func (s *stack) startScaler(ctx context.Context, folder, name string, programs programs, config string, more ...string) error {
 	endpoint, err := endpointOf(s.connectionString)
 	if err != nil {
 		return err
 	}
 	var ready readyLine
 	allowed := strings.Join(append([]string{endpoint}, more...), ",")
-	scaler, err := startProcess(ctx, folder, name+"-scaler", nil, &ready, programs.scaler,
-		"serve", "--listen", "127.0.0.1:0", "--allow-endpoint", allowed)
+	arguments := []string{"serve", "--listen", "127.0.0.1:0", "--allow-endpoint", allowed}
+	if config != "" {
+		file := filepath.Join(folder, name+"-scaler.yaml")
+		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+			return err
+		}
+		arguments = append(arguments, "--config", file)
+	}
+	scaler, err := startProcess(ctx, folder, name+"-scaler", nil, &ready, programs.scaler, arguments...)
 	if err != nil {
 		return err
 	}
