@@ -15,7 +15,7 @@ use crate::config::{Config, ConfigHandle, OutOfBounds};
 use crate::connections::{AccessRefused, Connections};
 use crate::entity::Target;
 use crate::keyed_hash::{Digest, KeyedHash};
-use crate::readings::{Readings, Seen};
+use crate::readings::{Freshness, Readings, Seen};
 use crate::source::{Query, ReadFailure};
 use crate::trigger::{PolicyChoice, Trigger, TriggerError};
 
@@ -147,8 +147,7 @@ impl Decisions {
         let query = self.query(namespace, trigger)?;
         // Before the read: a profile that is not there needs no reading, and must not cost one.
         self.policy(trigger)?;
-        let wish = &trigger.freshness;
-        let freshness = self.config.snapshot().freshness_for(wish.cache_ttl, wish.max_staleness)?;
+        let freshness = self.freshness(trigger)?;
         let seen = self.readings.newest(&query, freshness).await.map_err(|failure| unreadable(trigger, failure))?;
         self.decide(trigger, seen)
     }
@@ -183,6 +182,12 @@ impl Decisions {
         // Both kinds were built once before, when they were parsed; a failure here is still an answer, not a panic.
         scaling::build_policy(policy, trigger.base, settings)
             .map_err(|error| Refusal::Trigger(TriggerError::Policy(error)))
+    }
+
+    /// How old readings may be for this trigger, as the configuration is now.
+    pub fn freshness(&self, trigger: &Trigger) -> Result<Freshness, Refusal> {
+        let wish = &trigger.freshness;
+        Ok(self.config.snapshot().freshness_for(wish.cache_ttl, wish.max_staleness)?)
     }
 
     /// What to read for this trigger of a `ScaledObject` in this Kubernetes namespace, its access checked.

@@ -292,7 +292,7 @@ pub async fn serve(listener: TcpListener, parts: Parts, shutdown: CancellationTo
     connections.load().await;
     tokio::spawn(connections.clone().follow(timings.config_interval, shutdown.clone()));
     let decisions = Decisions::new(readings.clone(), config.clone(), connections);
-    let watchers = Watchers::new(readings, config, timings.watch_interval, shutdown.clone());
+    let watchers = Watchers::new(readings, timings.watch_interval, shutdown.clone());
     let service =
         Service::new(decisions, watchers, telemetry, timings.call_deadline, timings.heartbeat, shutdown.clone());
     let contract = ExternalScalerServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES);

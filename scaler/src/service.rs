@@ -187,6 +187,7 @@ impl ExternalScaler for Service {
             let activity = Activity {
                 decisions: self.decisions.clone(),
                 watchers: self.watchers.clone(),
+                freshness: self.decisions.freshness(&trigger)?,
                 trigger: Trigger::clone(&trigger),
                 query,
                 heartbeat: self.heartbeat,

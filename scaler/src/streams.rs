@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::decisions::{Decisions, Refusal, unreadable};
+use crate::readings::Freshness;
 use crate::reply;
 use crate::source::Query;
 use crate::trigger::Trigger;
@@ -27,6 +28,7 @@ pub(crate) struct Activity {
     pub(crate) watchers: Watchers,
     pub(crate) trigger: Trigger,
     pub(crate) query: Query,
+    pub(crate) freshness: Freshness,
     /// How often `true` is repeated.
     pub(crate) heartbeat: Duration,
     pub(crate) shutdown: CancellationToken,
@@ -44,27 +46,21 @@ impl Activity {
     }
 
     async fn run(self, sender: mpsc::Sender<Result<IsActiveResponse, Status>>) {
-        let Self { decisions, watchers, trigger, query, heartbeat, shutdown, permit: _permit } = self;
-        let mut readings = watchers.subscribe(query);
+        let Self { decisions, watchers, trigger, query, freshness, heartbeat, shutdown, permit: _permit } = self;
+        let mut watch = watchers.subscribe(&query, freshness).await;
         let mut told = None;
         let mut repeat_at = Instant::now() + heartbeat;
-        let mut is_silent = false;
         loop {
-            let latest = readings.borrow_and_update().clone();
-            let known = match activity(&decisions, &trigger, latest) {
+            let known = match activity(&decisions, &trigger, watch.latest()) {
                 None => None,
-                Some(Ok(active)) => {
-                    is_silent = false;
-                    Some(active)
-                }
+                Some(Ok(active)) => Some(active),
+                // Why is logged once for all that it concerns, where it is read.
                 Some(Err(refusal)) => {
-                    if !std::mem::replace(&mut is_silent, true) {
-                        let problem = refusal.to_string();
-                        tracing::warn!(problem, "activity is unknown; the push stream keeps what it told last");
-                    }
+                    tracing::debug!(problem = %refusal, "activity is unknown; the push stream keeps what it told last");
                     None
                 }
             };
+            watch.found(known == Some(true));
             let is_repeat = known == Some(true) && Instant::now() >= repeat_at;
             if let Some(active) = known
                 && (told != known || is_repeat)
@@ -77,10 +73,18 @@ impl Activity {
                 told = known;
                 repeat_at = Instant::now() + heartbeat;
             }
+            let repeat = async {
+                // A repetition that found it unknown comes with the next reading.
+                match known {
+                    Some(true) => tokio::time::sleep_until(repeat_at).await,
+                    _ => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = sender.closed() => return,
-                changed = readings.changed() => if changed.is_err() { return },
+                is_there = watch.changed() => if !is_there { return },
+                () = repeat => {}
             }
         }
     }

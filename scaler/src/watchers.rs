@@ -1,81 +1,163 @@
-//! Pollers of the queues that push streams watch: one for each queue, however many streams look at it, and none when
-//! nobody does. Owns the table of running pollers; reads through the shared cache like everybody else.
+//! Pollers behind push streams: one for each listing and credential, however many entities of it are watched and however
+//! many streams watch them, and none when nobody does. Owns the table of what is watched; reads through the shared cache.
 //!
-//! A poller publishes readings, not decisions: each stream has its own policy and its own activation.
+//! While an entity is inactive for one of its streams it is looked at every interval, by the cheapest way and within the
+//! budget, so that 0 → 1 does not wait for a poll; once active for all, only as often as `cacheTtl` says. A poller tells of
+//! readings, not decisions: each stream has its own policy and its own activation.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
 
-use crate::config::ConfigHandle;
-use crate::readings::{Freshness, Key, Readings, Seen};
+use crate::readings::{Followed, Freshness, Readings, Seen};
 use crate::source::{Query, ReadFailure};
 
-/// The newest outcome of a poller; `None` until its first read has ended.
+/// The newest outcome; `None` until the first read has ended.
 pub type Latest = Option<Result<Seen, Arc<ReadFailure>>>;
 
-/// All running pollers. Cheap to clone; all clones are one.
+/// Somebody else's read counts as the poller's if it is not older than this share of the interval.
+const YOUNG_ENOUGH: f64 = 0.75;
+
+/// All that is watched. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct Watchers(Arc<Inner>);
 
 struct Inner {
     readings: Readings,
-    config: ConfigHandle,
     interval: Duration,
     shutdown: CancellationToken,
-    pollers: Mutex<HashMap<Key, watch::Sender<Latest>>>,
+    /// By catalogue, then by target.
+    pollers: Mutex<HashMap<usize, HashMap<usize, Watched>>>,
+}
+
+struct Watched {
+    target: Followed,
+    /// How many of its streams do not know it as active.
+    inactive: Arc<AtomicUsize>,
+    /// The shortest of its streams.
+    cache_ttl: Duration,
+}
+
+/// One stream's view of a target. Dropping it ends the view.
+pub struct Watch {
+    target: Followed,
+    freshness: Freshness,
+    changes: watch::Receiver<()>,
+    inactive: Arc<AtomicUsize>,
+    is_counted: bool,
 }
 
 impl Watchers {
-    /// No poller yet. Each will look every `interval` until `shutdown`.
-    pub fn new(readings: Readings, config: ConfigHandle, interval: Duration, shutdown: CancellationToken) -> Self {
-        Self(Arc::new(Inner { readings, config, interval, shutdown, pollers: Mutex::default() }))
+    /// Nothing is watched yet. Pollers look every `interval` until `shutdown`.
+    pub fn new(readings: Readings, interval: Duration, shutdown: CancellationToken) -> Self {
+        Self(Arc::new(Inner { readings, interval, shutdown, pollers: Mutex::default() }))
     }
 
-    /// Follows a queue. Starts its poller if there is none; it ends by itself when the last receiver is dropped.
-    pub fn subscribe(&self, query: Query) -> watch::Receiver<Latest> {
-        let key = self.0.readings.key(&query);
-        let mut pollers = self.0.pollers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(poller) = pollers.get(&key) {
-            return poller.subscribe();
-        }
-        let (sender, receiver) = watch::channel(None);
-        pollers.insert(key.clone(), sender.clone());
-        let span = tracing::info_span!("watcher", target = %query.target, host = query.access.host());
-        tokio::spawn(poll(Arc::clone(&self.0), key, query, sender).instrument(span));
-        receiver
+    /// Follows a target, which is read at once if it has not been lately. Starts a poller if there is none for its
+    /// listing; it ends by itself when nothing of that is watched any more.
+    pub async fn subscribe(&self, query: &Query, freshness: Freshness) -> Watch {
+        let target = self.0.readings.follow(query).await;
+        let watch = {
+            let mut pollers = self.0.pollers();
+            let is_first = !pollers.contains_key(&target.catalogue());
+            let watched = pollers.entry(target.catalogue()).or_default();
+            let watched = watched.entry(target.identity()).or_insert_with(|| Watched {
+                target: target.clone(),
+                inactive: Arc::default(),
+                cache_ttl: freshness.cache_ttl,
+            });
+            watched.cache_ttl = watched.cache_ttl.min(freshness.cache_ttl);
+            let inactive = Arc::clone(&watched.inactive);
+            inactive.fetch_add(1, Ordering::Relaxed);
+            let changes = target.changes();
+            if is_first {
+                tokio::spawn(poll(Arc::clone(&self.0), target.catalogue()));
+            }
+            Watch { target, freshness, changes, inactive, is_counted: true }
+        };
+        watch.target.look(self.0.interval.mul_f64(YOUNG_ENOUGH), self.0.interval);
+        watch.target.begin();
+        watch
     }
 
     /// How many pollers are running.
     pub fn running(&self) -> usize {
-        self.0.pollers.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.0.pollers().len()
     }
 }
 
-async fn poll(watchers: Arc<Inner>, key: Key, query: Query, sender: watch::Sender<Latest>) {
-    tracing::debug!("the first push stream opened; looking every {:?}", watchers.interval);
-    loop {
-        let freshness = Freshness {
-            // Somebody else's read just before counts as ours.
-            cache_ttl: watchers.interval.mul_f64(0.75),
-            max_staleness: watchers.config.snapshot().freshness.max_staleness,
-        };
-        sender.send_replace(Some(watchers.readings.newest(&query, freshness).await));
-        tokio::select! {
-            () = watchers.shutdown.cancelled() => {}
-            () = sender.closed() => {}
-            () = tokio::time::sleep(watchers.interval) => continue,
+impl Inner {
+    fn pollers(&self) -> MutexGuard<'_, HashMap<usize, HashMap<usize, Watched>>> {
+        self.pollers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watch {
+    /// What is known now.
+    pub fn latest(&mut self) -> Latest {
+        self.changes.borrow_and_update();
+        self.target.latest(self.freshness)
+    }
+
+    /// Returns when there is something newer; `false` when there never will be.
+    pub async fn changed(&mut self) -> bool {
+        self.changes.changed().await.is_ok()
+    }
+
+    /// The stream found it active, or not; what is not known to be active is looked at more often.
+    pub fn found(&mut self, active: bool) {
+        if active == self.is_counted {
+            self.is_counted = !active;
+            if active {
+                self.inactive.fetch_sub(1, Ordering::Relaxed);
+            } else {
+                self.inactive.fetch_add(1, Ordering::Relaxed);
+            }
         }
-        // Under the lock, so that a stream that subscribes now either finds this poller alive or starts another.
-        let mut pollers = watchers.pollers.lock().unwrap_or_else(PoisonError::into_inner);
-        if watchers.shutdown.is_cancelled() || sender.receiver_count() == 0 {
-            pollers.remove(&key);
-            tracing::debug!("no push stream is left");
-            return;
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.found(true);
+    }
+}
+
+async fn poll(watchers: Arc<Inner>, catalogue: usize) {
+    let mut ticks = tokio::time::interval(watchers.interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = watchers.shutdown.cancelled() => {
+                watchers.pollers().remove(&catalogue);
+                return;
+            }
+            _ = ticks.tick() => {}
+        }
+        let due: Vec<(Followed, Duration)> = {
+            let mut pollers = watchers.pollers();
+            // Under the lock, so that a stream that comes now either finds this poller alive or starts another.
+            let Some(watched) = pollers.get_mut(&catalogue) else { return };
+            watched.retain(|_, watched| watched.target.is_followed());
+            if watched.is_empty() {
+                pollers.remove(&catalogue);
+                return;
+            }
+            let period = |watched: &Watched| match watched.inactive.load(Ordering::Relaxed) {
+                0 => watched.cache_ttl.max(watchers.interval),
+                _ => watchers.interval,
+            };
+            watched.values().map(|watched| (watched.target.clone(), period(watched))).collect()
+        };
+        for (target, period) in &due {
+            target.look(period.mul_f64(YOUNG_ENOUGH), *period);
+        }
+        if let Some((target, _)) = due.first() {
+            target.begin();
         }
     }
 }

@@ -1,18 +1,26 @@
-//! The cache under a clock that stands still until told otherwise, before a source that does as scripted.
+//! The cache under a clock that stands still until told otherwise, before a source that does as scripted, and before a
+//! namespace with many entities.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
 use scaling::{Counts, EntityStatus};
 use servicebus::ConnectionString;
+use tokio::time::Instant;
 
+use super::backoff::RETRY_PAUSE;
+use super::record::WINDOW_LENGTH;
 use super::*;
 use crate::access::Access;
-use crate::entity::{Entity, Listing};
+use crate::config::Config;
+use crate::entity::{Entity, Listing, Matching, NamePattern, Operation};
 use crate::keyed_hash::KeyedHash;
-use crate::source::Page;
+use crate::source::{Observed, Page};
+
+mod many;
 
 thread_local! {
     static KEYS: KeyedHash = KeyedHash::random();
@@ -20,8 +28,9 @@ thread_local! {
 
 const FRESHNESS: Freshness = Freshness { cache_ttl: Duration::from_secs(5), max_staleness: Duration::from_mins(1) };
 const READ_TIME: Duration = Duration::from_millis(100);
+const DEADLINE: Duration = Duration::from_millis(2_500);
 
-/// Each read takes [`READ_TIME`] and then gives the next scripted result; it hangs when there is none.
+/// Each read takes [`READ_TIME`] and then gives the next scripted result; it hangs when there is none. Lists nothing.
 #[derive(Default)]
 struct Script {
     results: Mutex<VecDeque<Result<Observed, ReadFailure>>>,
@@ -30,12 +39,7 @@ struct Script {
 
 impl Script {
     fn then(self: &Arc<Self>, result: Result<u64, ReadFailure>) -> &Arc<Self> {
-        let observed = result.map(|active| Observed {
-            counts: Counts { active, ..Counts::default() },
-            status: EntityStatus::Active,
-            requires_session: false,
-        });
-        self.results.lock().expect("no test panicked with it").push_back(observed);
+        self.results.lock().expect("no test panicked with it").push_back(result.map(observed));
         self
     }
 
@@ -44,9 +48,13 @@ impl Script {
     }
 }
 
+fn observed(active: u64) -> Observed {
+    Observed { counts: Counts { active, ..Counts::default() }, status: EntityStatus::Active, requires_session: false }
+}
+
 impl Source for Script {
     fn page<'a>(&'a self, _: &'a Access, _: &'a Listing, _: usize) -> BoxFuture<'a, Result<Page, ReadFailure>> {
-        unreachable!("no test asks for a page")
+        std::future::ready(Err(ReadFailure::Unauthorized("no Manage claim".to_owned()))).boxed()
     }
 
     fn read<'a>(&'a self, _: &'a Access, _: &'a Entity) -> BoxFuture<'a, Result<Observed, ReadFailure>> {
@@ -63,21 +71,29 @@ impl Source for Script {
     }
 }
 
-fn readings(script: &Arc<Script>) -> Readings {
-    Readings::new(
-        Arc::clone(script) as Arc<dyn Source>,
-        ConfigHandle::default(),
-        Metrics::new(),
-        Duration::from_millis(2_500),
-    )
+fn readings(source: &Arc<impl Source>) -> Readings {
+    readings_with(source, "")
+}
+
+fn readings_with(source: &Arc<impl Source>, config: &str) -> Readings {
+    let config = ConfigHandle::new(Config::parse(config).expect("the test's config is good"));
+    Readings::new(Arc::clone(source) as Arc<dyn Source>, config, Metrics::new(), DEADLINE)
+}
+
+fn access(key: &str) -> Access {
+    let text = format!("Endpoint=sb://127.0.0.1:5672;SharedAccessKeyName=a;SharedAccessKey={key}");
+    let connection = ConnectionString::parse(&text).expect("a valid connection string");
+    let digest = KEYS.with(|keys| keys.of([key.as_bytes()]));
+    Access::checked(connection.namespace(), (&connection).into(), digest)
 }
 
 fn query(key: &str, queue: &str) -> Query {
-    let text = format!("Endpoint=sb://127.0.0.1:5672;SharedAccessKeyName=a;SharedAccessKey={key}");
-    let connection = ConnectionString::parse(&text).expect("a valid connection string");
-    let digest = KEYS.with(|keys| keys.of_connection(&connection));
-    let target = Target::Entity(Entity::Queue(queue.to_owned()));
-    Query { access: Access::checked(connection.namespace(), (&connection).into(), digest), target }
+    Query { access: access(key), target: Target::Entity(Entity::Queue(queue.to_owned())) }
+}
+
+fn pattern(text: &str, operation: Operation) -> Query {
+    let pattern = NamePattern::new(text).expect("a valid pattern");
+    Query { access: access("key"), target: Target::Matching(Matching { listing: Listing::Queues, pattern, operation }) }
 }
 
 async fn active(readings: &Readings) -> Result<u64, Arc<ReadFailure>> {
@@ -86,6 +102,10 @@ async fn active(readings: &Readings) -> Result<u64, Arc<ReadFailure>> {
 
 fn unreachable() -> ReadFailure {
     ReadFailure::Unreachable("gone".to_owned())
+}
+
+fn throttled(seconds: u64) -> ReadFailure {
+    ReadFailure::Throttled { what: "slow down".to_owned(), retry_after: Some(Duration::from_secs(seconds)) }
 }
 
 #[tokio::test(start_paused = true)]
@@ -111,6 +131,19 @@ async fn another_credential_or_queue_is_another_entry_but_another_case_is_not() 
         seen.push(readings.newest(&query, FRESHNESS).await.expect("a reading").newest().counts.active);
     }
     assert_eq!(seen, [1, 2, 3, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shorter_ttl_of_one_trigger_serves_the_others_as_well() {
+    let script = Arc::new(Script::default());
+    let readings = readings(script.then(Ok(1)).then(Ok(2)));
+    assert_eq!(active(&readings).await, Ok(1));
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let hasty = Freshness { cache_ttl: Duration::from_secs(1), ..FRESHNESS };
+    let seen = readings.newest(&query("key", "orders"), hasty).await.expect("a reading");
+    assert_eq!(seen.newest().counts.active, 2);
+    assert_eq!(active(&readings).await, Ok(2));
+    assert_eq!(script.reads(), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -172,6 +205,21 @@ async fn a_caller_that_hangs_up_does_not_waste_the_refresh() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_read_that_panics_is_a_failure_like_any_other() {
+    struct Panics;
+    impl Source for Panics {
+        fn read<'a>(&'a self, _: &'a Access, _: &'a Entity) -> BoxFuture<'a, Result<Observed, ReadFailure>> {
+            async { panic!("a read that panics, as the test wants") }.boxed()
+        }
+        fn page<'a>(&'a self, _: &'a Access, _: &'a Listing, _: usize) -> BoxFuture<'a, Result<Page, ReadFailure>> {
+            unreachable!("one entity is never listed")
+        }
+    }
+    let failure = active(&readings(&Arc::new(Panics))).await.expect_err("nothing was read");
+    assert!(failure.to_string().contains("cut short"), "{failure}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_window_grows_to_its_limit_and_then_slides() {
     let script = Arc::new(Script::default());
     let reads = WINDOW_LENGTH as u64 + 3;
@@ -183,17 +231,42 @@ async fn the_window_grows_to_its_limit_and_then_slides() {
         assert_eq!(active(&readings).await, Ok(expected));
         tokio::time::advance(FRESHNESS.cache_ttl).await;
     }
-    let record = readings.cache.get(&readings.key(&query("key", "orders"))).await.expect("it is cached");
+    let record = readings.entry(&query("key", "orders")).await.record();
     let window: Vec<u64> = record.window.iter().map(|reading| reading.counts.active).collect();
     assert_eq!(window, (3..reads).collect::<Vec<_>>());
 }
 
-#[test]
-fn only_throttling_is_answered_by_waiting_longer_and_longer() {
-    let throttled = |retry_after| ReadFailure::Throttled { what: "slow down".to_owned(), retry_after };
-    let seconds = |failure: &ReadFailure, failures| pause_after(failure, failures, 1.0).as_secs();
-    assert_eq!([1, 2, 3, 4, 5, 6, 60].map(|failures| seconds(&throttled(None), failures)), [1, 2, 4, 8, 16, 30, 30]);
-    assert_eq!(seconds(&throttled(Some(Duration::from_secs(10))), 1), 10);
-    assert_eq!(seconds(&throttled(Some(Duration::from_hours(1))), 1), 30);
-    assert_eq!([1, 60].map(|failures| seconds(&unreachable(), failures)), [1, 1]);
+#[tokio::test(start_paused = true)]
+async fn throttling_is_waited_out_and_older_readings_stand_in_meanwhile() {
+    let script = Arc::new(Script::default());
+    let readings = readings(script.then(Ok(7)).then(Err(throttled(10))).then(Ok(8)));
+    assert_eq!(active(&readings).await, Ok(7));
+    tokio::time::advance(Duration::from_secs(6)).await;
+    assert_eq!(active(&readings).await, Ok(7));
+    // Neither this entity nor another asks while the namespace wants to be left alone; and nobody waits.
+    let begun = Instant::now();
+    for _ in 0..9 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(active(&readings).await, Ok(7));
+        let other = readings.newest(&query("key", "refunds"), FRESHNESS).await.expect_err("never read");
+        assert_eq!(*other, throttled(10));
+    }
+    assert_eq!((script.reads(), begun.elapsed()), (2, Duration::from_secs(9)));
+    // At most a fifth more than asked for, so that scalers do not all come back at once.
+    tokio::time::advance(Duration::from_secs(3)).await;
+    assert_eq!(active(&readings).await, Ok(8), "the first call after the pause");
+}
+
+#[tokio::test(start_paused = true)]
+async fn entries_are_kept_longer_than_the_longest_polling_interval_seen() {
+    let script = Arc::new(Script::default());
+    let readings = readings(script.then(Ok(1)).then(Ok(2)).then(Ok(3)));
+    let entry = readings.entry(&query("key", "orders")).await;
+    for (hours, kept) in [(1, 2), (5, 10), (1, 10), (100, 26)] {
+        let now = readings.now();
+        let _ = entry.ask(Duration::from_hours(1_000), now);
+        let _ = entry.ask(Duration::from_hours(1_000), Moment(now.0 + Duration::from_hours(hours)));
+        assert_eq!(entry.kept_for(), Duration::from_hours(kept), "after {hours} hours without being asked for");
+        tokio::time::advance(Duration::from_hours(hours)).await;
+    }
 }

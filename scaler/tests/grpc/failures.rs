@@ -20,7 +20,8 @@ async fn bad_metadata_is_an_invalid_argument_in_every_call() {
         (&[("queueName", "orders"), ("messageCount", "0")], &["messageCount", "\"0\"", "from 1"]),
         (&[("queueName", "orders"), ("policy", "magic")], &["policy", "magic", "weighted"]),
         (&[("queueName", "orders"), ("connection", "Endpoint=sb://x")], &["connection", "connectionFromEnv"]),
-        (&[("topicName", "news"), ("subscriptionName", "all")], &["topicName", "not supported yet"]),
+        (&[("topicName", "news")], &["subscriptionName", "missing"]),
+        (&[("queueName", "orders("), ("useRegex", "true")], &["queueName", "orders("]),
     ];
     for (metadata, words) in bad {
         let trigger = trigger(broker.connection_string(), metadata);

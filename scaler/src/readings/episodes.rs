@@ -1,0 +1,99 @@
+//! One log line when something begins to go wrong and one when it is over, however many entities it concerns and however
+//! often they are asked for between.
+//!
+//! An episode is one namespace's throttling or silence, or one credential's refusal. It begins with the first entity that
+//! can no longer be read and ends with the first of those that can be again. Owned by a namespace.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use scaling::Moment;
+
+use crate::keyed_hash::Digest;
+use crate::source::ReadFailure;
+
+/// A trouble that comes back sooner is the one that was told of already.
+const QUIET: Duration = Duration::from_mins(1);
+/// Credentials whose episodes are remembered at a time.
+const MAX_CAUSES: usize = 1_000;
+
+/// What the entities of an episode have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Cause {
+    /// The namespace throttles or does not answer.
+    Namespace,
+    /// This credential is refused.
+    Credential(Digest),
+}
+
+impl Cause {
+    /// Of a failed read with this credential; none where the failure is about one entity, whose caller is told.
+    pub(super) fn of(failure: &ReadFailure, credential: Digest) -> Option<Self> {
+        match failure {
+            ReadFailure::Throttled { .. } | ReadFailure::Unreachable(_) => Some(Self::Namespace),
+            ReadFailure::Unauthorized(_) => Some(Self::Credential(credential)),
+            ReadFailure::NotFound(_) | ReadFailure::OverBudget(_) => None,
+        }
+    }
+}
+
+/// The episode that an entity is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Member {
+    cause: Cause,
+    number: u64,
+}
+
+/// The episodes of one namespace.
+#[derive(Debug, Default)]
+pub(super) struct Episodes {
+    by_cause: HashMap<Cause, Episode>,
+    count: u64,
+}
+
+#[derive(Debug)]
+struct Episode {
+    number: u64,
+    began_at: Moment,
+    entities: usize,
+    is_open: bool,
+    is_told: bool,
+    told_at: Option<Moment>,
+}
+
+impl Episodes {
+    /// An entity cannot be read any more. `host` and `what` are for the line, if there is one.
+    pub(super) fn join(&mut self, host: &str, what: &str, cause: Cause, failure: &ReadFailure, now: Moment) -> Member {
+        if !self.by_cause.contains_key(&cause) && self.by_cause.len() >= MAX_CAUSES {
+            self.by_cause.retain(|_, episode| episode.is_open);
+        }
+        if let Some(episode) = self.by_cause.get_mut(&cause).filter(|episode| episode.is_open) {
+            episode.entities += 1;
+            return Member { cause, number: episode.number };
+        }
+        let told_at = self.by_cause.get(&cause).and_then(|previous| previous.told_at);
+        let is_told = told_at.is_none_or(|at| now.0.saturating_sub(at.0) >= QUIET);
+        if is_told {
+            let problem = failure.to_string();
+            tracing::warn!(host, first = what, problem, "reads fail; older readings stand in where there are any");
+        }
+        self.count += 1;
+        let told_at = if is_told { Some(now) } else { told_at };
+        let episode = Episode { number: self.count, began_at: now, entities: 1, is_open: true, is_told, told_at };
+        self.by_cause.insert(cause, episode);
+        Member { cause, number: self.count }
+    }
+
+    /// An entity can be read again.
+    pub(super) fn leave(&mut self, host: &str, member: Member, now: Moment) {
+        let Member { cause, number } = member;
+        let Some(episode) = self.by_cause.get_mut(&cause).filter(|episode| episode.number == number) else { return };
+        if !std::mem::replace(&mut episode.is_open, false) {
+            return;
+        }
+        if episode.is_told {
+            let (entities, seconds) = (episode.entities, now.0.saturating_sub(episode.began_at.0).as_secs_f64());
+            tracing::info!(host, entities, seconds, "reads succeed again");
+        }
+    }
+}

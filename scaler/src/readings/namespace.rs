@@ -1,0 +1,388 @@
+//! One Service Bus namespace, by its host: which operation begins next, within the budget of credits and what the namespace
+//! bears, whoever wants it. The only place that starts reads.
+//!
+//! Owns budget, back-off and the count of what is under way. Calls go before push streams, the oldest first; but of four
+//! operations one is the push streams', so that neither starves.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use scaling::Moment;
+use tokio::time::Instant;
+
+use super::backoff::{Backoff, Gate};
+use super::budget::{Budget, Stretch};
+use super::catalogue::{Asker, Next, Operation, Proposal};
+use super::episodes::Episodes;
+use super::rack::{Rack, kind};
+use crate::access::Access;
+use crate::config::ConfigHandle;
+use crate::entity::Listing;
+use crate::keyed_hash::Digest;
+use crate::metrics::{CREDITS_PER_OPERATION, Metrics, Outcome};
+use crate::source::{ReadFailure, Source};
+
+/// Most reads of a namespace under way at a time: enough that their latency never limits before the budget does, and few
+/// enough to leave the namespace's connections to others.
+const MAX_IN_FLIGHT: usize = 32;
+/// After so many operations in a row for calls, one is the push streams'.
+const CALLS_IN_A_ROW: u32 = 3;
+
+/// The clock that readings are stamped with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock(Instant);
+
+impl Clock {
+    pub(super) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(super) fn now(self) -> Moment {
+        Moment(self.0.elapsed())
+    }
+
+    fn instant(self, moment: Moment) -> Instant {
+        self.0 + moment.0
+    }
+}
+
+/// See the module.
+pub(super) struct Namespace {
+    pub(super) host: String,
+    pub(super) clock: Clock,
+    /// A read fails after this.
+    pub(super) refresh_deadline: Duration,
+    source: Arc<dyn Source>,
+    config: ConfigHandle,
+    metrics: Metrics,
+    state: Mutex<State>,
+    episodes: Mutex<Episodes>,
+    racks: Mutex<HashMap<(Digest, Listing), Weak<Rack>>>,
+}
+
+struct State {
+    budget: Budget,
+    stretch: Stretch,
+    backoff: Backoff,
+    /// Racks on which somebody may wait, by their addresses.
+    waiting: HashMap<usize, Arc<Rack>>,
+    in_flight: usize,
+    calls_in_a_row: u32,
+    /// Credits are short until then.
+    short_until: Option<Moment>,
+    short_at: Option<Moment>,
+    /// When something wakes up to look again.
+    alarm: Option<Moment>,
+}
+
+/// What became of a rack's turn.
+enum Turn {
+    Begun(Begun),
+    /// There is nothing to do on it any more.
+    Missed,
+    /// Credits are short.
+    TooEarly,
+}
+
+/// An operation that has begun.
+struct Begun {
+    rack: Arc<Rack>,
+    operation: Operation,
+    at: Moment,
+}
+
+impl Namespace {
+    pub(super) fn new(
+        host: &str,
+        clock: Clock,
+        refresh_deadline: Duration,
+        source: Arc<dyn Source>,
+        config: ConfigHandle,
+        metrics: Metrics,
+    ) -> Self {
+        let budget = Budget::new(config.snapshot().credits.per_second(host), clock.now());
+        Self {
+            host: host.to_owned(),
+            clock,
+            refresh_deadline,
+            source,
+            config,
+            metrics,
+            state: Mutex::new(State {
+                budget,
+                stretch: Stretch::default(),
+                backoff: Backoff::default(),
+                waiting: HashMap::new(),
+                in_flight: 0,
+                calls_in_a_row: 0,
+                short_until: None,
+                short_at: None,
+                alarm: None,
+            }),
+            episodes: Mutex::default(),
+            racks: Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn episodes(&self) -> MutexGuard<'_, Episodes> {
+        self.episodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The rack of this listing read with this credential.
+    pub(super) fn rack(self: &Arc<Self>, access: &Access, listing: &Listing) -> Arc<Rack> {
+        let mut racks = self.racks.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (access.digest(), listing.folded());
+        if let Some(rack) = racks.get(&key).and_then(Weak::upgrade) {
+            return rack;
+        }
+        // A new one is rare enough to look for dead ones each time.
+        racks.retain(|_, rack| rack.strong_count() > 0);
+        let rack = Arc::new(Rack::new(Arc::clone(self), access.clone(), listing.clone()));
+        racks.insert(key, Arc::downgrade(&rack));
+        rack
+    }
+
+    /// Why nothing can be read now, if the namespace is left alone.
+    pub(super) fn refusal(&self, now: Moment) -> Option<Arc<ReadFailure>> {
+        match self.state().backoff.gate(now) {
+            Gate::Closed(failure) => Some(failure),
+            Gate::Open | Gate::Probe | Gate::Probing => None,
+        }
+    }
+
+    /// When the namespace answered again after its last trouble.
+    pub(super) fn recovered_at(&self) -> Moment {
+        self.state().backoff.recovered_at()
+    }
+
+    /// Why reads wait, if credits are short.
+    pub(super) fn shortage(&self, now: Moment) -> Option<Arc<ReadFailure>> {
+        let state = self.state();
+        let is_short = state.short_until.is_some_and(|until| now < until);
+        is_short.then(|| {
+            let rate = state.budget.rate();
+            Arc::new(ReadFailure::OverBudget(format!(
+                "it waits for its turn: reading all that is wanted from {} takes more than {rate} credits a second \
+                 (creditsPerSecond in the scaler's config file)",
+                self.host
+            )))
+        })
+    }
+
+    /// The failure of a read that took too long.
+    pub(super) fn no_answer(&self) -> Arc<ReadFailure> {
+        let seconds = self.refresh_deadline.as_secs_f64();
+        Arc::new(ReadFailure::Unreachable(format!("no answer from the namespace within {seconds:.1} s")))
+    }
+
+    /// Somebody waits on this rack; [`Self::pump`] looks there.
+    pub(super) fn wait_for(&self, rack: &Arc<Rack>) {
+        self.state().waiting.entry(Arc::as_ptr(rack) as usize).or_insert_with(|| Arc::clone(rack));
+    }
+
+    /// Begins all that may begin now.
+    pub(super) fn pump(self: &Arc<Self>) {
+        let now = self.clock.now();
+        loop {
+            let mut state = self.state();
+            if state.waiting.is_empty() || state.in_flight >= MAX_IN_FLIGHT {
+                return;
+            }
+            match state.backoff.gate(now) {
+                Gate::Open | Gate::Probe => {}
+                // Its outcome comes back here.
+                Gate::Probing => return,
+                Gate::Closed(failure) => {
+                    drop(state);
+                    return self.give_up(&failure, now);
+                }
+            }
+            if state.short_until.is_some_and(|until| now < until) {
+                return;
+            }
+            state.short_until = None;
+            let turn = match state.choose(now) {
+                Ok((rack, asker)) => self.begin(&mut state, rack, asker, now),
+                Err(when) => {
+                    if let Some(when) = when {
+                        self.wake_at(&mut state, when);
+                    }
+                    return;
+                }
+            };
+            drop(state);
+            let begun = match turn {
+                Turn::Begun(begun) => begun,
+                Turn::Missed => continue,
+                Turn::TooEarly => return,
+            };
+            let namespace = Arc::clone(self);
+            tokio::spawn(async move { namespace.perform(begun).await });
+        }
+    }
+
+    /// Begins what this rack proposes, if there are credits for it.
+    fn begin(self: &Arc<Self>, state: &mut State, rack: Arc<Rack>, asker: Asker, now: Moment) -> Turn {
+        let rate = self.config.snapshot().credits.per_second(&self.host);
+        if (rate - state.budget.rate()).abs() > f64::EPSILON {
+            state.budget.set_rate(rate, now);
+        }
+        let mut on_rack = rack.state();
+        // Asked again, under the lock under which it begins: a call may have come or gone.
+        let Next::Start(proposal) = on_rack.catalogue.propose(asker, now) else { return Turn::Missed };
+        if let Err(when) = state.budget.spend(CREDITS_PER_OPERATION as f64, now) {
+            (state.short_until, state.short_at) = (Some(when), Some(now));
+            self.wake_at(state, when);
+            return Turn::TooEarly;
+        }
+        on_rack.catalogue.begin(&proposal);
+        drop(on_rack);
+        let Proposal { operation, since, period, .. } = proposal;
+        let has_waited = state.short_at.is_some_and(|at| at >= since);
+        let waited = if has_waited { now.0.saturating_sub(since.0) } else { Duration::ZERO };
+        state.stretch = state.stretch.after(waited, period);
+        self.metrics.budget_stretch(&self.host, state.stretch.factor());
+        state.calls_in_a_row = if asker == Asker::Call { state.calls_in_a_row + 1 } else { 0 };
+        state.in_flight += 1;
+        state.backoff.begin();
+        Turn::Begun(Begun { rack, operation, at: now })
+    }
+
+    async fn perform(self: Arc<Self>, begun: Begun) {
+        let Begun { rack, operation, at } = &begun;
+        let failed = match operation {
+            Operation::Get(name) => {
+                let entity = rack.entity(name);
+                let result = self.in_time(self.source.read(&rack.access, &entity)).await;
+                self.count(&begun, &result);
+                let failed = self.note(result.as_ref().err(), *at);
+                rack.got(name, &result, self.clock.now());
+                failed
+            }
+            Operation::Page { index, skip } => {
+                let result = self.in_time(self.source.page(&rack.access, &rack.listing, *skip)).await;
+                self.count(&begun, &result);
+                let failed = self.note(result.as_ref().err(), *at);
+                rack.got_page(*index, result, self.clock.now());
+                failed
+            }
+        };
+        if let Some(failure) = failed {
+            self.give_up(&failure, self.clock.now());
+        }
+        // Whoever could not be served by a page is back in a queue.
+        self.wait_for(rack);
+        self.pump();
+    }
+
+    async fn in_time<T>(&self, read: impl Future<Output = Result<T, ReadFailure>>) -> Result<T, Arc<ReadFailure>> {
+        // A read that panics must not leave its entity waiting for ever.
+        let read = AssertUnwindSafe(read).catch_unwind();
+        match tokio::time::timeout(self.refresh_deadline, read).await {
+            Ok(Ok(result)) => result.map_err(Arc::new),
+            Ok(Err(_)) => Err(Arc::new(ReadFailure::Unreachable("the read was cut short".to_owned()))),
+            Err(_) => Err(self.no_answer()),
+        }
+    }
+
+    fn count<T>(&self, begun: &Begun, result: &Result<T, Arc<ReadFailure>>) {
+        let outcome = match result.as_ref().err().map(|failure| &**failure) {
+            None => Outcome::Ok,
+            Some(ReadFailure::NotFound(_)) => Outcome::NotFound,
+            Some(ReadFailure::Unauthorized(_)) => Outcome::Unauthorized,
+            Some(ReadFailure::Throttled { .. }) => Outcome::Throttled,
+            Some(ReadFailure::OverBudget(_) | ReadFailure::Unreachable(_)) => Outcome::Unreachable,
+        };
+        self.metrics.operation(kind(&begun.rack.listing, &begun.operation), outcome);
+        if outcome == Outcome::Throttled {
+            self.metrics.throttled(&self.host);
+        }
+    }
+
+    /// Takes note of how an operation ended. Gives the failure that all who wait should be told, if there is one.
+    fn note(&self, failure: Option<&Arc<ReadFailure>>, began: Moment) -> Option<Arc<ReadFailure>> {
+        let now = self.clock.now();
+        let mut state = self.state();
+        state.in_flight -= 1;
+        match failure {
+            Some(failure) if matches!(**failure, ReadFailure::Throttled { .. } | ReadFailure::Unreachable(_)) => {
+                let jitter = rand::random_range(1.0..1.2);
+                state.backoff.failed(failure, began, now, jitter).then(|| Arc::clone(failure))
+            }
+            _ => {
+                state.backoff.answered(began, now);
+                None
+            }
+        }
+    }
+
+    /// Tells all who wait for an operation to begin that there will be none.
+    fn give_up(&self, failure: &Arc<ReadFailure>, now: Moment) {
+        self.state().waiting.clear();
+        let racks = self.racks.lock().unwrap_or_else(PoisonError::into_inner);
+        let racks: Vec<_> = racks.values().filter_map(Weak::upgrade).collect();
+        for rack in racks {
+            rack.give_up(failure, now);
+        }
+    }
+
+    fn wake_at(self: &Arc<Self>, state: &mut State, when: Moment) {
+        if state.alarm.is_some_and(|alarm| alarm <= when) {
+            return;
+        }
+        state.alarm = Some(when);
+        let namespace = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep_until(namespace.clock.instant(when)).await;
+            {
+                let mut state = namespace.state();
+                if state.alarm == Some(when) {
+                    state.alarm = None;
+                }
+            }
+            namespace.pump();
+        });
+    }
+}
+
+impl State {
+    /// The rack whose turn it is, and for whom; or when to look again, if that is known.
+    fn choose(&mut self, now: Moment) -> Result<(Arc<Rack>, Asker), Option<Moment>> {
+        let mut best: [Option<(Moment, Arc<Rack>)>; 2] = [None, None];
+        let mut later: Option<Moment> = None;
+        self.waiting.retain(|_, rack| {
+            let mut is_waiting = false;
+            for (best, asker) in best.iter_mut().zip([Asker::Call, Asker::Watcher]) {
+                match rack.state().catalogue.propose(asker, now) {
+                    Next::Start(Proposal { since, .. }) => {
+                        is_waiting = true;
+                        if best.as_ref().is_none_or(|(oldest, _)| since < *oldest) {
+                            *best = Some((since, Arc::clone(rack)));
+                        }
+                    }
+                    Next::NotBefore(when) => {
+                        is_waiting = true;
+                        later = Some(later.map_or(when, |later| later.min(when)));
+                    }
+                    // What is under way comes back to the rack.
+                    Next::Nothing => {}
+                }
+            }
+            is_waiting
+        });
+        let [call, watcher] = best;
+        match (call, watcher) {
+            (Some(_), Some((_, rack))) if self.calls_in_a_row >= CALLS_IN_A_ROW => Ok((rack, Asker::Watcher)),
+            (Some((_, rack)), _) => Ok((rack, Asker::Call)),
+            (None, Some((_, rack))) => Ok((rack, Asker::Watcher)),
+            (None, None) => Err(later),
+        }
+    }
+}

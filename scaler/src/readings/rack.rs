@@ -1,0 +1,276 @@
+//! One listing read with one credential, and the entries of its entities: hands what the pure [`Catalogue`] decides to the
+//! namespace, and what comes back to the entries.
+//!
+//! Lives for as long as one of its entries does. Lock order: namespace, rack, entry; no lock is held over an await.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use scaling::Moment;
+
+use super::Key;
+use super::catalogue::{Asker, Catalogue, Operation, PageFailure, Patterns};
+use super::entry::{Entry, What};
+use super::matching::combined;
+use super::namespace::Namespace;
+use super::record::Record;
+use crate::access::Access;
+use crate::entity::{Entity, Listing, Target};
+use crate::source::{Observed, Page, ReadFailure};
+
+/// Dead entries are looked for when there are so many more than the last time.
+const SWEEP_AFTER: usize = 1_000;
+
+/// See the module.
+pub(super) struct Rack {
+    pub(super) namespace: Arc<Namespace>,
+    pub(super) access: Access,
+    pub(super) listing: Listing,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) catalogue: Catalogue,
+    entries: HashMap<Arc<str>, Weak<Entry>>,
+    patterns: Vec<Weak<Entry>>,
+    sweep_at: usize,
+}
+
+impl Rack {
+    pub(super) fn new(namespace: Arc<Namespace>, access: Access, listing: Listing) -> Self {
+        Self { namespace, access, listing, state: Mutex::default() }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The entry of that key, made if there is none. A page that was read lately is its first reading.
+    pub(super) fn entry(self: &Arc<Self>, key: &Key, target: &Target) -> Arc<Entry> {
+        let mut state = self.state();
+        state.sweep();
+        let rack = Arc::clone(self);
+        match target {
+            Target::Entity(entity) => {
+                let name: Arc<str> = entity.folded().name().into();
+                if let Some(entry) = state.entries.get(&name).and_then(Weak::upgrade) {
+                    return entry;
+                }
+                let seed = state.catalogue.pages().find(&name);
+                let record = seed.map_or_else(Record::default, |(observed, at)| {
+                    Record::default().after_reading(&observed, None, at, at)
+                });
+                let what = What::Entity { entity: entity.clone(), name: Arc::clone(&name) };
+                let entry = Arc::new(Entry::new(key.clone(), what, rack, record));
+                state.entries.insert(name, Arc::downgrade(&entry));
+                entry
+            }
+            Target::Matching(pattern) => {
+                let known = state.patterns.iter().filter_map(Weak::upgrade).find(|entry| entry.key == *key);
+                known.unwrap_or_else(|| {
+                    let what = What::Pattern(pattern.clone());
+                    let entry = Arc::new(Entry::new(key.clone(), what, rack, Record::default()));
+                    state.patterns.push(Arc::downgrade(&entry));
+                    entry
+                })
+            }
+        }
+    }
+
+    /// A call was answered by a reading that is young enough.
+    pub(super) fn answered(&self, what: &What, cache_ttl: Duration, now: Moment) {
+        let catalogue = &mut self.state().catalogue;
+        match what {
+            What::Entity { name, .. } => catalogue.called(name, cache_ttl, now),
+            What::Pattern(_) => catalogue.pattern_answered(),
+        }
+    }
+
+    /// A call was answered by a failure, since the namespace is left alone.
+    pub(super) fn refused(&self, what: &What, cache_ttl: Duration, now: Moment) {
+        let catalogue = &mut self.state().catalogue;
+        match what {
+            What::Entity { name, .. } => catalogue.called(name, cache_ttl, now),
+            What::Pattern(_) => catalogue.pattern_refused(),
+        }
+    }
+
+    /// A call needs a younger reading. Gives it if the pages have it; else it waits from now on.
+    pub(super) fn call(self: &Arc<Self>, entry: &Arc<Entry>, cache_ttl: Duration, now: Moment) -> Option<Arc<Record>> {
+        let mut state = self.state();
+        match &entry.what {
+            What::Entity { name, .. } => {
+                state.catalogue.called(name, cache_ttl, now);
+                state.catalogue.want(name, Asker::Call, cache_ttl, now);
+            }
+            What::Pattern(_) if state.catalogue.is_whole(cache_ttl, now) => {
+                state.catalogue.pattern_answered();
+                return state.evaluate(entry, now);
+            }
+            What::Pattern(_) => {
+                entry.set_wanted();
+                state.catalogue.want_all(Asker::Call, cache_ttl, cache_ttl, now);
+            }
+        }
+        drop(state);
+        self.namespace.wait_for(self);
+        None
+    }
+
+    /// Push streams need a younger reading.
+    pub(super) fn look(self: &Arc<Self>, entry: &Arc<Entry>, older_than: Duration, period: Duration, now: Moment) {
+        let mut state = self.state();
+        match &entry.what {
+            What::Entity { name, .. } => state.catalogue.want(name, Asker::Watcher, period, now),
+            What::Pattern(_) if state.catalogue.is_whole(older_than, now) => {
+                state.evaluate(entry, now);
+                return;
+            }
+            What::Pattern(_) => {
+                entry.set_wanted();
+                state.catalogue.want_all(Asker::Watcher, older_than, period, now);
+            }
+        }
+        drop(state);
+        self.namespace.wait_for(self);
+    }
+
+    /// Whether this waits for its turn.
+    pub(super) fn is_waiting(&self, what: &What) -> bool {
+        match what {
+            What::Entity { name, .. } => self.state().catalogue.is_waiting(name),
+            What::Pattern(_) => self.state().catalogue.is_scan_waiting(),
+        }
+    }
+
+    /// How the entity of that name is asked for.
+    pub(super) fn entity(&self, name: &Arc<str>) -> Entity {
+        let entry = self.state().entries.get(name).and_then(Weak::upgrade);
+        match entry.as_deref().map(|entry| &entry.what) {
+            Some(What::Entity { entity, .. }) => entity.clone(),
+            _ => self.listing.entity(name),
+        }
+    }
+
+    /// An entity was read alone.
+    pub(super) fn got(&self, name: &Arc<str>, result: &Result<Observed, Arc<ReadFailure>>, now: Moment) {
+        let entry = {
+            let mut state = self.state();
+            match result {
+                Ok(_) => state.catalogue.got(name, true, now),
+                Err(failure) if matches!(**failure, ReadFailure::NotFound(_)) => {
+                    state.catalogue.got(name, false, now);
+                }
+                Err(_) => state.catalogue.get_failed(name),
+            }
+            state.entries.get(name).and_then(Weak::upgrade)
+        };
+        let Some(entry) = entry else { return };
+        match result {
+            Ok(observed) => drop(entry.succeed(observed, None, now, now)),
+            Err(failure) => entry.fail(failure, now),
+        }
+    }
+
+    /// A page was read.
+    pub(super) fn got_page(&self, index: usize, result: Result<Page, Arc<ReadFailure>>, now: Moment) {
+        match result {
+            Ok(page) => self.place_page(index, page, now),
+            Err(failure) => {
+                let is_refused = matches!(*failure, ReadFailure::Unauthorized(_));
+                let how = if is_refused { PageFailure::Refused } else { PageFailure::Other };
+                let (is_news, patterns) = {
+                    let mut state = self.state();
+                    (state.catalogue.page_failed(index, how, now), state.wanted_patterns())
+                };
+                if is_news && is_refused {
+                    let (host, listing, problem) = (self.access.host(), &self.listing, &failure);
+                    tracing::warn!(host, %listing, %problem, "the credential may not list; entities are read one by one");
+                }
+                for entry in patterns {
+                    entry.fail(&failure, now);
+                }
+            }
+        }
+    }
+
+    fn place_page(&self, index: usize, page: Page, now: Moment) {
+        let mut state = self.state();
+        let Page { entities, has_more } = page;
+        let (seen, patterns) = state.catalogue.page_read(index, entities, has_more, now);
+        let live = |(name, observed)| Some((state.entries.get::<Arc<str>>(&name)?.upgrade()?, observed));
+        let seen: Vec<(Arc<Entry>, Observed)> = seen.into_iter().filter_map(live).collect();
+        let wanted = if patterns == Patterns::Unchanged { Vec::new() } else { state.wanted_patterns() };
+        match patterns {
+            Patterns::Unchanged => drop(state),
+            Patterns::Ready => {
+                for entry in wanted {
+                    state.evaluate(&entry, now);
+                }
+                drop(state);
+            }
+            Patterns::Endless => {
+                drop(state);
+                let text = format!("the listing of {} does not end", self.listing);
+                let failure = Arc::new(ReadFailure::Unreachable(text));
+                for entry in wanted {
+                    entry.fail(&failure, now);
+                }
+            }
+        }
+        for (entry, observed) in seen {
+            entry.succeed(&observed, None, now, now);
+        }
+    }
+
+    /// All who wait for an operation to begin are told this instead.
+    pub(super) fn give_up(&self, failure: &Arc<ReadFailure>, now: Moment) {
+        let entries: Vec<Arc<Entry>> = {
+            let mut state = self.state();
+            let names = state.catalogue.give_up();
+            let entries = names.iter().filter_map(|name| state.entries.get(name)?.upgrade()).collect::<Vec<_>>();
+            entries.into_iter().chain(state.wanted_patterns()).collect()
+        };
+        for entry in entries {
+            entry.fail(failure, now);
+        }
+    }
+}
+
+impl State {
+    /// Reads a pattern's counts off the pages, if they are known.
+    fn evaluate(&self, entry: &Arc<Entry>, now: Moment) -> Option<Arc<Record>> {
+        let What::Pattern(pattern) = &entry.what else { return None };
+        let pages = self.catalogue.pages();
+        let names = entry.matches(pattern, pages.membership(), pages.names());
+        let entities = names.iter().filter_map(|name| pages.observed(name));
+        let (observed, matched) = combined(entities, pattern.operation);
+        Some(entry.succeed(&observed, Some(matched), pages.oldest()?, now))
+    }
+
+    fn wanted_patterns(&self) -> Vec<Arc<Entry>> {
+        self.patterns.iter().filter_map(Weak::upgrade).filter(|entry| entry.is_wanted()).collect()
+    }
+
+    fn sweep(&mut self) {
+        let count = self.entries.len() + self.patterns.len();
+        if count >= self.sweep_at {
+            self.entries.retain(|_, entry| entry.strong_count() > 0);
+            self.patterns.retain(|entry| entry.strong_count() > 0);
+            self.sweep_at = (self.entries.len() + self.patterns.len()) * 2 + SWEEP_AFTER;
+        }
+    }
+}
+
+/// What an operation is to the metrics.
+pub(super) fn kind(listing: &Listing, operation: &Operation) -> crate::metrics::OperationKind {
+    use crate::metrics::OperationKind::{GetQueue, GetSubscription, ListQueues, ListSubscriptions};
+    match (listing, operation) {
+        (Listing::Queues, Operation::Get(_)) => GetQueue,
+        (Listing::Queues, Operation::Page { .. }) => ListQueues,
+        (Listing::Subscriptions { .. }, Operation::Get(_)) => GetSubscription,
+        (Listing::Subscriptions { .. }, Operation::Page { .. }) => ListSubscriptions,
+    }
+}
