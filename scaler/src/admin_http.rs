@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::explanations::Explanations;
+use crate::known_triggers::KnownTriggers;
 use crate::metrics::{self, Metrics};
 
 mod listener;
@@ -71,13 +71,13 @@ pub(crate) fn pod_routes(metrics: Metrics, draining: CancellationToken) -> Route
 }
 
 /// For loopback: `/explain`, `/log-level`.
-pub(crate) fn local_routes(explanations: Explanations) -> Router {
+pub(crate) fn local_routes(triggers: KnownTriggers) -> Router {
     Router::new()
         .route("/explain", get(explain))
         .route("/log-level", put(change_log_level).get(log_level).delete(reset_log_level))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn(from_this_host))
-        .with_state(explanations)
+        .with_state(triggers)
 }
 
 #[derive(Deserialize)]
@@ -86,11 +86,11 @@ struct Asked {
     name: Option<String>,
 }
 
-async fn explain(State(explanations): State<Explanations>, Query(asked): Query<Asked>) -> Response {
+async fn explain(State(triggers): State<KnownTriggers>, Query(asked): Query<Asked>) -> Response {
     let Asked { namespace: Some(namespace), name: Some(name) } = asked else {
         return refused(StatusCode::BAD_REQUEST, "say which ScaledObject: /explain?namespace=NAMESPACE&name=NAME");
     };
-    let triggers = explanations.of(&namespace, &name);
+    let triggers = triggers.explain(&namespace, &name);
     if triggers.is_empty() {
         let problem = "nothing was asked about a ScaledObject of this namespace and name in the last hour";
         return refused(StatusCode::NOT_FOUND, problem);

@@ -29,6 +29,7 @@ use crate::connections::Connections;
 use crate::decisions::Decisions;
 use crate::endpoints::{AllowedEndpoints, EndpointSuffix, HostPort};
 use crate::incoming::{Incoming, Limits, connection};
+use crate::known_triggers::KnownTriggers;
 use crate::metrics::Metrics;
 use crate::readings::Readings;
 use crate::service::Service;
@@ -265,7 +266,8 @@ fn say_what_cannot_be_known(tls: Option<&TlsFiles>, config: &Config) {
 /// Serves on a bound listener until `shutdown`, then drains. Returns once everything has ended or was cut off.
 pub async fn serve(listener: TcpListener, parts: Parts, shutdown: CancellationToken) -> anyhow::Result<()> {
     let Parts { source, allowed, config, timings, metrics, tls, admin, local } = parts;
-    let telemetry = Telemetry { metrics: metrics.clone(), ..Telemetry::default() };
+    let (triggers, telemetry) =
+        (KnownTriggers::default(), Telemetry { metrics: metrics.clone(), ..Telemetry::default() });
     // The other ports answer until the very end.
     let over = CancellationToken::new();
     let _over = over.clone().drop_guard();
@@ -274,14 +276,15 @@ pub async fn serve(listener: TcpListener, parts: Parts, shutdown: CancellationTo
         tokio::spawn(admin_http::serve(admin, routes, over.clone()));
     }
     if let Some(local) = local {
-        let routes = admin_http::local_routes(telemetry.explanations.clone());
+        let routes = admin_http::local_routes(triggers.clone());
         tokio::spawn(admin_http::serve(local, routes, over.clone()));
     }
     tokio::spawn(over.clone().run_until_cancelled_owned({
-        let telemetry = telemetry.clone();
+        let (triggers, telemetry) = (triggers.clone(), telemetry.clone());
         async move {
             loop {
                 tokio::time::sleep(TIDY_INTERVAL).await;
+                triggers.tidy();
                 telemetry.tidy();
             }
         }
@@ -293,8 +296,15 @@ pub async fn serve(listener: TcpListener, parts: Parts, shutdown: CancellationTo
     tokio::spawn(connections.clone().follow(timings.config_interval, shutdown.clone()));
     let decisions = Decisions::new(readings.clone(), config.clone(), connections);
     let watchers = Watchers::new(readings, timings.watch_interval, shutdown.clone());
-    let service =
-        Service::new(decisions, watchers, telemetry, timings.call_deadline, timings.heartbeat, shutdown.clone());
+    let service = Service::new(
+        triggers,
+        decisions,
+        watchers,
+        telemetry,
+        timings.call_deadline,
+        timings.heartbeat,
+        shutdown.clone(),
+    );
     let contract = ExternalScalerServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES);
 
     let (health, health_service) = tonic_health::server::health_reporter();

@@ -26,6 +26,8 @@ use crate::watchers::{Latest, Watchers};
 pub(crate) struct Activity {
     pub(crate) decisions: Decisions,
     pub(crate) watchers: Watchers,
+    /// The Kubernetes namespace that the stream was opened for.
+    pub(crate) namespace: String,
     pub(crate) trigger: Trigger,
     pub(crate) query: Query,
     pub(crate) freshness: Freshness,
@@ -46,7 +48,18 @@ impl Activity {
     }
 
     async fn run(self, sender: mpsc::Sender<Result<IsActiveResponse, Status>>) {
-        let Self { decisions, watchers, trigger, query, freshness, heartbeat, shutdown, permit: _permit } = self;
+        let Self {
+            decisions,
+            watchers,
+            namespace,
+            trigger,
+            mut query,
+            freshness,
+            heartbeat,
+            shutdown,
+            permit: _permit,
+        } = self;
+        let mut access_changes = decisions.access_changes();
         let mut watch = watchers.subscribe(&query, freshness).await;
         let mut told = None;
         let mut repeat_at = Instant::now() + heartbeat;
@@ -85,6 +98,22 @@ impl Activity {
                 () = sender.closed() => return,
                 is_there = watch.changed() => if !is_there { return },
                 () = repeat => {}
+                // The sender lives in `decisions`.
+                _ = access_changes.changed() => match decisions.query(&namespace, &trigger) {
+                    Ok(now) => if now.access.digest() != query.access.digest() {
+                        query = now;
+                        watch = watchers.subscribe(&query, freshness).await;
+                    },
+                    // As it would be refused now; it is logged when the client opens it again.
+                    Err(refusal) => {
+                        tracing::debug!(problem = %refusal, "a push stream lost its access and ends");
+                        tokio::select! {
+                            () = shutdown.cancelled() => {}
+                            _ = sender.send(Err(reply::status(&refusal))) => {}
+                        }
+                        return;
+                    }
+                }
             }
         }
     }

@@ -54,6 +54,11 @@ impl TriggerId {
         &self.0.name
     }
 
+    /// Whether it is a trigger of this `ScaledObject`.
+    pub fn is_of(&self, namespace: &str, name: &str) -> bool {
+        self.namespace() == namespace && self.name() == name
+    }
+
     /// Eight hexadecimal digits that tell the triggers of one `ScaledObject` apart.
     pub fn hash(&self) -> String {
         format!("{:08x}", u32::from_be_bytes(self.0.hash))

@@ -1,15 +1,14 @@
-//! What becomes of a call beside its answer: counted by method and code, told and refused remembered for `/explain`, a
-//! refusal logged if it is worth a line.
+//! What becomes of a call beside its answer: counted by method and code, the numbers of triggers kept current, a
+//! refusal remembered for `/explain` and logged if it is worth a line.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use scaling::metric_value;
+use scaling::{Decision, metric_value};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use crate::decisions::Judged;
-use crate::explanations::Explanations;
+use crate::known_triggers::Known;
 use crate::metrics::Metrics;
 use crate::refusal_log::RefusalLog;
 use crate::trigger::Trigger;
@@ -22,7 +21,6 @@ const IDLE: Duration = Duration::from_hours(1);
 #[derive(Clone, Default)]
 pub(crate) struct Telemetry {
     pub(crate) metrics: Metrics,
-    pub(crate) explanations: Explanations,
     pub(crate) refusals: Arc<RefusalLog>,
 }
 
@@ -41,17 +39,16 @@ impl Telemetry {
     }
 
     /// A trigger was told this decision.
-    pub(super) fn told(&self, id: &TriggerId, trigger: &Arc<Trigger>, judged: Judged) {
+    pub(super) fn told(&self, id: &TriggerId, trigger: &Trigger, decision: &Decision) {
         let target = trigger.base.message_count();
-        self.metrics.trigger(id, metric_value(judged.decision.replicas, target), target, judged.decision.active);
-        self.explanations.told(id, trigger, judged);
+        self.metrics.trigger(id, metric_value(decision.replicas, target), target, decision.active);
     }
 
     /// A call about a trigger was refused. The one place where a refusal is logged: it leaves the scaler here.
-    pub(super) fn refused(&self, id: &TriggerId, status: &Status) {
-        self.explanations.refused(id, status);
-        if let Some(unlogged) = self.refusals.turn(id, status) {
-            let (trigger, problem) = (id.hash(), status.message());
+    pub(super) fn refused(&self, known: &Known, status: &Status) {
+        known.refused(status);
+        if let Some(unlogged) = self.refusals.turn(known.id(), status) {
+            let (trigger, problem) = (known.id().hash(), status.message());
             tracing::warn!(code = ?status.code(), trigger, problem, unlogged, "refused");
         }
     }
@@ -62,7 +59,6 @@ impl Telemetry {
         if forgotten > 0 {
             tracing::debug!(forgotten, "triggers that nobody asks about any more");
         }
-        self.explanations.forget_idle(IDLE);
         self.refusals.tidy();
     }
 }

@@ -1,0 +1,89 @@
+//! As many calls as go through, and calls at a fixed rate.
+
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use externalscaler::GetMetricsRequest;
+use futures_util::future::try_join_all;
+use tokio::task::JoinSet;
+
+use crate::servers::Client;
+
+/// Calls a second, turn by turn.
+#[derive(Default)]
+pub(crate) struct Turns(Vec<f64>);
+
+impl Turns {
+    pub(crate) fn add(&mut self, calls_a_second: f64) {
+        self.0.push(calls_a_second);
+    }
+
+    pub(crate) fn median(&self) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable_by(f64::total_cmp);
+        sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+    }
+}
+
+/// How long calls took.
+pub(crate) struct Latencies(Vec<Duration>);
+
+impl Latencies {
+    /// Such a share of the calls took this long at most.
+    pub(crate) fn quantile(&self, share: f64) -> Duration {
+        let index = ((self.0.len() as f64 * share).ceil() as usize).clamp(1, self.0.len()) - 1;
+        self.0[index]
+    }
+}
+
+/// Calls a second, with so many in flight all the time.
+pub(crate) async fn saturated(
+    client: &Client,
+    requests: &[GetMetricsRequest],
+    in_flight: usize,
+    length: Duration,
+) -> anyhow::Result<f64> {
+    let begun = Instant::now();
+    let lanes = (0..in_flight).map(|lane| {
+        let mut client = client.clone();
+        async move {
+            let mut calls = 0_usize;
+            // Each lane goes its own way through all of them.
+            let mut requests = requests.iter().cycle().skip(lane * requests.len() / in_flight);
+            while begun.elapsed() < length {
+                let request = requests.next().expect("there is at least one").clone();
+                let answer = client.get_metrics(request).await?.into_inner();
+                ensure!(answer.metric_values.len() == 1, "one value expected, got {answer:?}");
+                calls += 1;
+            }
+            Ok(calls)
+        }
+    });
+    let calls: usize = try_join_all(lanes).await?.into_iter().sum();
+    Ok(calls as f64 / begun.elapsed().as_secs_f64())
+}
+
+/// Latencies at a fixed rate, each from when its call was due: a call that had to wait for others counts its wait.
+pub(crate) async fn paced(
+    client: &Client,
+    requests: &[GetMetricsRequest],
+    rate: u32,
+    length: Duration,
+) -> anyhow::Result<Latencies> {
+    let period = Duration::from_secs(1) / rate;
+    let begun = tokio::time::Instant::now();
+    let calls = (length.as_secs_f64() * f64::from(rate)) as u32;
+    let mut answers = JoinSet::new();
+    for number in 0..calls {
+        let due = begun + period * number;
+        // Timers have a millisecond: calls due within the same one start together.
+        tokio::time::sleep_until(due).await;
+        let mut client = client.clone();
+        let request = requests[number as usize % requests.len()].clone();
+        answers.spawn(async move { client.get_metrics(request).await.map(|_| due.elapsed()) });
+    }
+    let answers: Result<Vec<_>, _> = answers.join_all().await.into_iter().collect();
+    let mut latencies = answers?;
+    latencies.sort_unstable();
+    Ok(Latencies(latencies))
+}
