@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use broker::Options;
+use testbench::within;
 use tonic::Code;
 
 use crate::support::{Scaler, Trap, broker};
@@ -112,4 +113,20 @@ async fn a_changed_secret_counts_without_a_restart_and_a_broken_one_changes_noth
     let log = scaler.program.stderr();
     assert_eq!(log.matches("the one before it stays").count(), 1, "one line, however often it is looked at: {log}");
     assert!(log.contains("SharedAccessKey stands twice") && !log.contains("TOPSECRET"), "{log}");
+}
+
+#[tokio::test]
+async fn an_open_stream_gets_a_changed_secret_and_ends_when_its_connection_is_taken_away() {
+    let broker = broker(Options::default()).await;
+    let wrong = broker.connection_string().replace("SharedAccessKey=", "SharedAccessKey=x");
+    let scaler = Scaler::start(REGISTRY, &[], keep(&wrong)).await;
+    let mut stream = scaler.watch("shop", &[("connectionRef", "orders")]).await;
+    std::fs::write(scaler.file("orders"), broker.connection_string()).expect("the folder is writable");
+    let told = within("what the new secret lets it read", stream.message()).await.expect("no error");
+    assert_eq!(told.map(|told| told.result), Some(false), "an empty queue");
+
+    let config = std::fs::read_to_string(scaler.file("scaler.yaml")).expect("it is there");
+    std::fs::write(scaler.file("scaler.yaml"), config.replace("[shop]", "[billing]")).expect("writable");
+    let status = within("the end of the stream", stream.message()).await.expect_err("it lost its access");
+    assert_eq!(status.code(), Code::PermissionDenied, "{status}");
 }

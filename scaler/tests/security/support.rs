@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use broker::{Broker, Options, QueueOptions};
 use externalscaler::external_scaler_client::ExternalScalerClient;
-use externalscaler::{GetMetricsRequest, ScaledObjectRef};
+use externalscaler::{GetMetricsRequest, IsActiveResponse, ScaledObjectRef};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runtime::Ready;
@@ -16,7 +16,7 @@ use testbench::{Program, until, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 
 /// Metadata, or claims: keys and values.
 pub(crate) type Pairs<'a> = &'a [(&'a str, &'a str)];
@@ -84,6 +84,12 @@ impl Scaler {
         let metric_name = specification.metric_specs[0].metric_name.clone();
         let request = GetMetricsRequest { scaled_object_ref: Some(trigger), metric_name };
         Ok(client.get_metrics(request).await?.into_inner().metric_values[0].metric_value_float)
+    }
+
+    /// Opens a push stream of the trigger's activity.
+    pub(crate) async fn watch(&self, namespace: &str, metadata: Pairs<'_>) -> Streaming<IsActiveResponse> {
+        let opened = self.client.clone().stream_is_active(reference(namespace, metadata)).await;
+        opened.expect("the stream opens").into_inner()
     }
 
     /// That a call is refused with this code and these words.
