@@ -1,29 +1,19 @@
 //! From a trigger to the one decision that every view shares: check the endpoint, get the newest reading, ask the policy.
 //!
-//! Owns the short memory that makes `IsActive` a view of the `GetMetrics` just before it, whatever happened to cache,
-//! profiles or queue in between (KEDA asks in this order, each time: its `pkg/scalers/external_scaler.go`).
+//! Owns nothing: what was told is remembered in `known_triggers`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use externalscaler::ScaledObjectRef;
-use moka::future::{Cache, CacheBuilder};
-use moka::policy::EvictionPolicy;
 use scaling::{Decision, Policy};
 use tokio::sync::watch;
 
 use crate::config::{Config, ConfigHandle, OutOfBounds};
 use crate::connections::{AccessRefused, Connections};
 use crate::entity::Target;
-use crate::keyed_hash::{Digest, KeyedHash};
 use crate::readings::{Freshness, Readings, Seen};
 use crate::source::{Query, ReadFailure};
 use crate::trigger::{PolicyChoice, Trigger, TriggerError};
-
-/// `IsActive` follows `GetMetrics` within milliseconds; a later one is a call of its own.
-const PAIR_WINDOW: Duration = Duration::from_secs(1);
-/// Most pairs, and most warnings, remembered at a time.
-const MAX_REMEMBERED: u64 = 10_000;
 
 /// A decision and what it was made from.
 #[derive(Clone, Debug)]
@@ -90,57 +80,18 @@ pub(crate) fn unreadable(trigger: &Trigger, failure: Arc<ReadFailure>) -> Refusa
     Refusal::Read { target: trigger.target.clone(), failure }
 }
 
-/// moka's default may refuse a newcomer; what was told last is what must be remembered.
-fn remembering<V: Clone + Send + Sync + 'static>() -> CacheBuilder<Digest, V, Cache<Digest, V>> {
-    Cache::builder().max_capacity(MAX_REMEMBERED).eviction_policy(EvictionPolicy::lru())
-}
-
 /// Decides. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct Decisions {
     readings: Readings,
     config: ConfigHandle,
     connections: Connections,
-    keys: KeyedHash,
-    /// Decisions told by `GetMetrics` and not yet by `IsActive`.
-    pairs: Cache<Digest, Judged>,
-    warned: Cache<Digest, ()>,
 }
 
 impl Decisions {
     /// Decides on these readings, with the profiles of this configuration, by these connections.
     pub fn new(readings: Readings, config: ConfigHandle, connections: Connections) -> Self {
-        Self {
-            readings,
-            config,
-            connections,
-            keys: KeyedHash::random(),
-            pairs: remembering().time_to_live(PAIR_WINDOW).build(),
-            warned: remembering().build(),
-        }
-    }
-
-    /// The decision for `GetMetrics`, kept for the `IsActive` that follows.
-    pub async fn for_metrics(&self, scaled_object: &ScaledObjectRef, trigger: &Trigger) -> Result<Judged, Refusal> {
-        let pair = self.digest(scaled_object);
-        match self.judge(&scaled_object.namespace, trigger).await {
-            Ok(judged) => {
-                self.pairs.insert(pair, judged.clone()).await;
-                Ok(judged)
-            }
-            Err(refusal) => {
-                self.pairs.invalidate(&pair).await;
-                Err(refusal)
-            }
-        }
-    }
-
-    /// The decision for `IsActive`: that of the `GetMetrics` just before, or one of its own.
-    pub async fn for_activity(&self, scaled_object: &ScaledObjectRef, trigger: &Trigger) -> Result<Judged, Refusal> {
-        match self.pairs.remove(&self.digest(scaled_object)).await {
-            Some(judged) => Ok(judged),
-            None => self.judge(&scaled_object.namespace, trigger).await,
-        }
+        Self { readings, config, connections }
     }
 
     /// Reads and decides, for a trigger in this Kubernetes namespace.
@@ -200,26 +151,5 @@ impl Decisions {
     pub fn query(&self, namespace: &str, trigger: &Trigger) -> Result<Query, Refusal> {
         let access = self.connections.resolve(namespace, trigger)?;
         Ok(Query { access, target: trigger.target.clone() })
-    }
-
-    /// Logs what the trigger's metadata is warned about, once for each `ScaledObject` and its metadata.
-    pub async fn warn_once(&self, scaled_object: &ScaledObjectRef, trigger: &Trigger) {
-        if trigger.warnings.is_empty() {
-            return;
-        }
-        if self.warned.entry(self.digest(scaled_object)).or_insert(()).await.is_fresh() {
-            for warning in &trigger.warnings {
-                tracing::warn!("{warning}");
-            }
-        }
-    }
-
-    /// Names this trigger among all: one `ScaledObject` may hold several, and the reference carries no index.
-    fn digest(&self, scaled_object: &ScaledObjectRef) -> Digest {
-        let ScaledObjectRef { name, namespace, scaler_metadata } = scaled_object;
-        let mut metadata: Vec<_> = scaler_metadata.iter().collect();
-        metadata.sort_unstable();
-        let metadata = metadata.into_iter().flat_map(|(key, value)| [key.as_bytes(), value.as_bytes()]);
-        self.keys.of([namespace.as_bytes(), name.as_bytes()].into_iter().chain(metadata))
     }
 }

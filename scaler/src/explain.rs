@@ -1,4 +1,4 @@
-//! `scaler explain`: reads a queue once and says what the scaler would answer KEDA, and why.
+//! `scaler explain`: reads what a trigger counts, once, and says what the scaler would answer KEDA, and why.
 //!
 //! The same trigger, readings, decision and replies as `serve`, so that what it says is what KEDA would get. The
 //! connection string comes from a file or the environment, never from the command line, where other users could see it.
@@ -20,28 +20,46 @@ use crate::config::{Config, ConfigHandle};
 use crate::connections::Connections;
 use crate::decisions::{Decisions, Judged};
 use crate::endpoints::{AllowedEndpoints, EndpointSuffix, HostPort};
+use crate::entity::{Operation, Target};
 use crate::metrics::Metrics;
-use crate::readings::Readings;
+use crate::readings::{Matched, Readings};
 use crate::reply;
-use crate::scaled_object::{ExternalTrigger, external_triggers, resolve_environment};
+use crate::scaled_object::{DEFAULT_NAMESPACE, ExternalTrigger, external_triggers, resolve_environment};
 use crate::serve::Timings;
 use crate::trigger::{Connection, ConnectionProblem, PolicyChoice, Trigger};
 
+const QUEUE_NAME: &str = "queueName";
+const TOPIC_NAME: &str = "topicName";
+const SUBSCRIPTION_NAME: &str = "subscriptionName";
+const CONNECTION_REF: &str = "connectionRef";
 const CONNECTION_FROM_ENV: &str = "connectionFromEnv";
 /// Where the connection string is looked for when nothing says otherwise; the worker's and sender's name for it.
 const DEFAULT_VARIABLE: &str = "SERVICEBUS_CONNECTION_STR";
 
 /// The flags of `scaler explain`.
 #[derive(Args, Clone, Debug)]
-#[command(group(ArgGroup::new("trigger").args(["scaled_object", "queue", "metadata"]).required(true).multiple(true)))]
+#[command(group(ArgGroup::new("trigger").args(["scaled_object", "queue", "topic", "metadata"]).required(true).multiple(true)))]
 pub struct ExplainArgs {
     /// Manifest (YAML) of a `ScaledObject` or `ScaledJob` whose external triggers to explain; its `…FromEnv` keys name
     /// variables of this process
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["queue", "metadata"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["queue", "topic", "metadata"])]
     pub scaled_object: Option<PathBuf>,
     /// Queue to explain; short for --metadata queueName=NAME
     #[arg(long, value_name = "NAME")]
     pub queue: Option<String>,
+    /// Topic of the subscription to explain; short for --metadata topicName=NAME
+    #[arg(long, value_name = "NAME", requires = "subscription", conflicts_with = "queue")]
+    pub topic: Option<String>,
+    /// Subscription to explain; short for --metadata subscriptionName=NAME
+    #[arg(long, value_name = "NAME", requires = "topic")]
+    pub subscription: Option<String>,
+    /// Connection of the config file to read by; short for --metadata connectionRef=NAME
+    #[arg(long, value_name = "NAME", requires = "config", conflicts_with_all = ["scaled_object", "connection_string_file"])]
+    pub connection_ref: Option<String>,
+    /// Kubernetes namespace of the trigger, which a connection of the config file must allow; a manifest that names one
+    /// keeps its own
+    #[arg(short, long, default_value = DEFAULT_NAMESPACE, value_name = "NAME")]
+    pub namespace: String,
     /// Trigger metadata; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
     pub metadata: Vec<(String, String)>,
@@ -77,6 +95,10 @@ pub async fn run(args: ExplainArgs, shutdown: CancellationToken) -> anyhow::Resu
     let ExplainArgs {
         scaled_object,
         queue,
+        topic,
+        subscription,
+        connection_ref,
+        namespace,
         metadata,
         connection_string_file,
         config,
@@ -85,13 +107,19 @@ pub async fn run(args: ExplainArgs, shutdown: CancellationToken) -> anyhow::Resu
         output,
     } = args;
     let connection = connection_string_file.as_deref().map(secret_from).transpose()?;
-    let triggers = match scaled_object {
-        Some(path) => {
-            let text = std::fs::read_to_string(&path)
-                .with_context(|| format!("failed to read --scaled-object {}", path.display()))?;
-            external_triggers(&text, variable).with_context(|| format!("--scaled-object {}", path.display()))?
-        }
-        None => vec![from_flags(queue, metadata)?],
+    let triggers = if let Some(path) = scaled_object {
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("failed to read --scaled-object {}", path.display()))?;
+        external_triggers(&text, &namespace, variable).with_context(|| format!("--scaled-object {}", path.display()))?
+    } else {
+        let short = [
+            (QUEUE_NAME, queue),
+            (TOPIC_NAME, topic),
+            (SUBSCRIPTION_NAME, subscription),
+            (CONNECTION_REF, connection_ref),
+        ];
+        let short = short.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        vec![from_flags(metadata.into_iter().chain(short), namespace)?]
     };
     let config = ConfigHandle::new(config.as_deref().map(Config::read).transpose()?.unwrap_or_default());
     let source = Arc::new(AdministrationSource::new());
@@ -102,10 +130,15 @@ pub async fn run(args: ExplainArgs, shutdown: CancellationToken) -> anyhow::Resu
     let decisions = Decisions::new(readings, config, connections);
     let mut explanations = Vec::new();
     for mut external in triggers {
+        let place = place(&external);
         if let Some(text) = &connection {
+            if external.metadata.contains_key(CONNECTION_REF) {
+                bail!(
+                    "{place}: it reads by connectionRef, for which --connection-string-file is no answer; leave it out"
+                );
+            }
             external.metadata.insert(CONNECTION_FROM_ENV.to_owned(), text.clone());
         }
-        let place = place(&external);
         let explained = async {
             let trigger = Trigger::parse(&external.metadata)?;
             if matches!(trigger.connection, Connection::FromEnvironment(Err(ConnectionProblem::Unresolved))) {
@@ -141,16 +174,18 @@ fn place(external: &ExternalTrigger) -> String {
     if name.is_empty() { "trigger by flags".to_owned() } else { format!("{namespace}/{name}, trigger {index}") }
 }
 
-fn from_flags(queue: Option<String>, metadata: Vec<(String, String)>) -> anyhow::Result<ExternalTrigger> {
+fn from_flags(metadata: impl Iterator<Item = (String, String)>, namespace: String) -> anyhow::Result<ExternalTrigger> {
     let mut all = HashMap::new();
-    for (key, value) in metadata.into_iter().chain(queue.map(|name| ("queueName".to_owned(), name))) {
+    for (key, value) in metadata {
         if all.insert(key.clone(), value).is_some() {
             bail!("metadata {key} is given twice");
         }
     }
-    all.entry(CONNECTION_FROM_ENV.to_owned()).or_insert_with(|| DEFAULT_VARIABLE.to_owned());
+    if !all.contains_key(CONNECTION_REF) {
+        all.entry(CONNECTION_FROM_ENV.to_owned()).or_insert_with(|| DEFAULT_VARIABLE.to_owned());
+    }
     let metadata = resolve_environment(all, variable);
-    Ok(ExternalTrigger { name: String::new(), namespace: String::new(), index: 0, metadata })
+    Ok(ExternalTrigger { name: String::new(), namespace, index: 0, metadata })
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {
@@ -170,7 +205,7 @@ fn secret_from(path: &Path) -> anyhow::Result<String> {
     Ok(text.trim().to_owned())
 }
 
-/// One trigger, what is known of its queue, and what the scaler makes of it.
+/// One trigger, what is known of what it counts, and what the scaler makes of it.
 struct Explanation {
     external: ExternalTrigger,
     trigger: Trigger,
@@ -211,6 +246,9 @@ impl Explanation {
                 "status": format!("{:?}", reading.status),
                 "requiresSession": reading.requires_session,
                 "ageSeconds": judged.seen.age.as_secs_f64(),
+                "matched": judged.seen.matched.map(|matched| {
+                    json!({ "counted": matched.counted, "disabled": matched.disabled })
+                }),
             },
             "policy": self.policy(),
             "decision": {
@@ -238,6 +276,15 @@ impl Explanation {
         };
         line("trigger", place(external));
         line("target", format!("{} on {host}", trigger.target));
+        if let (Some(matched), Target::Matching(matching)) = (judged.seen.matched, &trigger.target) {
+            let how = match matching.operation {
+                Operation::Sum => "summed",
+                Operation::Max => "the largest taken",
+                Operation::Average => "averaged",
+            };
+            let Matched { counted, disabled } = matched;
+            line("matched", format!("{counted}, {how}; {disabled} more are disabled and left out"));
+        }
         line(
             "reading",
             format!(

@@ -7,15 +7,19 @@
 //! State has three owners: [`readings`] the cache, [`watchers`] the pollers of open push streams, [`config`] the current
 //! configuration. Policy arithmetic is in `crates/scaling`, Service Bus in `crates/servicebus`; neither is here.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use anyhow::Context as _;
+use clap::{CommandFactory as _, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
 pub mod access;
 pub mod admin_http;
 pub mod administration;
+pub mod check;
 pub mod config;
+pub mod config_command;
 pub mod connections;
 pub mod credentials;
 pub mod decisions;
@@ -26,7 +30,9 @@ mod incoming;
 pub mod keyed_hash;
 mod known_triggers;
 mod log_rate;
+pub mod manifest;
 pub mod metrics;
+pub mod migrate;
 pub mod readings;
 mod refusal_log;
 pub mod reply;
@@ -39,13 +45,14 @@ pub mod streams;
 pub mod tenants;
 pub mod tls;
 pub mod trigger;
+pub mod trigger_authentication;
 pub mod trigger_id;
 pub mod watchers;
 
 /// The program's name, as it stands in front of its error lines.
 pub const NAME: &str = "scaler";
 
-/// KEDA external scaler for Azure Service Bus queues
+/// KEDA external scaler for Azure Service Bus: a drop-in for the azure-servicebus trigger that shares its reads
 #[derive(Parser, Clone, Debug)]
 #[command(name = NAME, version)]
 pub struct Args {
@@ -62,8 +69,17 @@ pub struct Args {
 pub enum Command {
     /// Serve KEDA's external scaler contract over gRPC until SIGTERM
     Serve(serve::ServeArgs),
-    /// Read a queue once and say what the scaler would answer for it, and why
+    /// Read once what a trigger counts and say what the scaler would answer for it, and why
     Explain(explain::ExplainArgs),
+    /// Check `ScaledObject` and `ScaledJob` manifests before they are applied, or translate azure-servicebus triggers
+    Check(check::CheckArgs),
+    /// Print an example of the config file, or check one
+    Config(config_command::ConfigArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Runs one command. `serve` ends with success once `shutdown` is cancelled and what was in flight is answered.
@@ -72,5 +88,13 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<Exit
     match command {
         Command::Serve(args) => serve::run(args, shutdown).await,
         Command::Explain(args) => explain::run(args, shutdown).await,
+        Command::Check(args) => check::run(args),
+        Command::Config(args) => config_command::run(args),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), NAME, &mut script);
+            std::io::stdout().lock().write_all(&script).context("failed to print the script")?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }

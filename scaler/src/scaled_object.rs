@@ -1,24 +1,116 @@
-//! The external triggers of a `ScaledObject` or `ScaledJob` file, as KEDA would hand them to the scaler.
+//! The `ScaledObject`s and `ScaledJob`s of a file, and their external triggers as KEDA would hand them to the scaler.
 //!
 //! Pure: the file's text and the environment come in as arguments. Only what KEDA itself does to metadata is done here
 //! (`…FromEnv` keys get the variable's value under the same key, and are left out when it is not set: KEDA's
 //! `pkg/scalers/external_scaler.go`); what the metadata means is the trigger's business.
 
 use std::collections::HashMap;
+use std::fmt;
 
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use crate::manifest::{self, Content, Node, SyntaxError};
 
-use crate::config::in_one_line;
+/// What stands for the namespace of an object that names none, as for `kubectl` without `--namespace`.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
+/// An object with triggers.
+#[derive(Clone, Debug)]
+pub struct Scaled {
+    /// Which of the two.
+    pub kind: ScaledKind,
+    /// Its name; empty when the file names none.
+    pub name: String,
+    /// Its namespace, when the file names one.
+    pub namespace: Option<String>,
+    /// All of it.
+    pub node: Node,
+    /// Its triggers, in order.
+    pub triggers: Vec<WrittenTrigger>,
+}
+
+/// The two kinds of object that have triggers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScaledKind {
+    /// Scales a Deployment or its like.
+    ScaledObject,
+    /// Starts Jobs.
+    ScaledJob,
+}
+
+impl fmt::Display for ScaledKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::ScaledObject => "ScaledObject",
+            Self::ScaledJob => "ScaledJob",
+        })
+    }
+}
+
+/// A trigger as written.
+#[derive(Clone, Debug)]
+pub struct WrittenTrigger {
+    /// Its place among the triggers, from 0; KEDA puts `s{index}-` before the metric's name.
+    pub index: usize,
+    /// Its type; empty when there is none.
+    pub kind: String,
+    /// All of it.
+    pub node: Node,
+}
+
+impl WrittenTrigger {
+    /// Whether KEDA asks an external scaler for it.
+    pub fn is_external(&self) -> bool {
+        matches!(self.kind.as_str(), "external" | "external-push")
+    }
+}
+
+impl Scaled {
+    /// Reads one, unless the object is of another kind.
+    pub fn of(node: Node) -> Option<Self> {
+        let kind = match node.text("kind")? {
+            "ScaledObject" => ScaledKind::ScaledObject,
+            "ScaledJob" => ScaledKind::ScaledJob,
+            _ => return None,
+        };
+        let metadata = |key: &str| node.at(&["metadata", key]).and_then(Node::as_text).map(str::to_owned);
+        let written = node.at(&["spec", "triggers"]).map(Node::items).unwrap_or_default();
+        let triggers = written.iter().enumerate().map(|(index, trigger)| WrittenTrigger {
+            index,
+            kind: trigger.text("type").unwrap_or_default().to_owned(),
+            node: trigger.clone(),
+        });
+        Some(Self {
+            kind,
+            name: metadata("name").unwrap_or_default(),
+            namespace: metadata("namespace"),
+            triggers: triggers.collect(),
+            node,
+        })
+    }
+
+    /// A part of its specification.
+    pub fn spec(&self, key: &str) -> Option<&Node> {
+        self.node.at(&["spec", key])
+    }
+}
+
+impl fmt::Display for Scaled {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, name, namespace, .. } = self;
+        match namespace {
+            Some(namespace) => write!(formatter, "{kind} {namespace}/{name}"),
+            None => write!(formatter, "{kind} {name}"),
+        }
+    }
+}
 
 /// One trigger of type `external` or `external-push`, its metadata resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExternalTrigger {
     /// Name of the `ScaledObject`.
     pub name: String,
-    /// Its namespace, `default` when the file names none.
+    /// Its namespace.
     pub namespace: String,
-    /// Its place among the triggers, from 0; KEDA puts `s{index}-` before the metric's name.
+    /// Its place among the triggers, from 0.
     pub index: usize,
     /// The metadata as the scaler would get it.
     pub metadata: HashMap<String, String>,
@@ -28,8 +120,8 @@ pub struct ExternalTrigger {
 #[derive(Debug, thiserror::Error)]
 pub enum ScaledObjectError {
     /// Not YAML.
-    #[error("it is not YAML: {0}")]
-    Syntax(String),
+    #[error("it is not YAML of Kubernetes: {0}")]
+    Syntax(SyntaxError),
     /// No `ScaledObject` and no `ScaledJob` among its documents.
     #[error("it holds no ScaledObject and no ScaledJob")]
     NoScaledObject,
@@ -46,53 +138,38 @@ pub enum ScaledObjectError {
     },
 }
 
-#[derive(Deserialize)]
-struct Document {
-    #[serde(default)]
-    kind: String,
-    #[serde(default)]
-    metadata: ObjectMetadata,
-    #[serde(default)]
-    spec: Value,
-}
-
-#[derive(Deserialize, Default)]
-struct ObjectMetadata {
-    #[serde(default)]
-    name: String,
-    namespace: Option<String>,
-}
-
-/// Finds the external triggers in a file of one or more YAML documents. `environment` looks up a variable of the scale
-/// target.
+/// Finds the external triggers in a file of one or more YAML documents. `namespace` is that of objects that name none;
+/// `environment` looks up a variable of the scale target.
 pub fn external_triggers(
     text: &str,
+    namespace: &str,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<Vec<ExternalTrigger>, ScaledObjectError> {
-    let mut scaled: Vec<Document> =
-        serde_saphyr::from_multiple(text).map_err(|error| ScaledObjectError::Syntax(in_one_line(&error)))?;
-    scaled.retain(|document| matches!(document.kind.as_str(), "ScaledObject" | "ScaledJob"));
+    let objects = manifest::objects(manifest::read(text).map_err(ScaledObjectError::Syntax)?);
+    let scaled: Vec<_> = objects.into_iter().filter_map(Scaled::of).collect();
     if scaled.is_empty() {
         return Err(ScaledObjectError::NoScaledObject);
     }
     let mut found = Vec::new();
-    for Document { kind, metadata: ObjectMetadata { name, namespace }, spec } in scaled {
-        if name.is_empty() {
-            return Err(ScaledObjectError::Form { place: kind, problem: "metadata.name is missing".to_owned() });
+    for object in scaled {
+        let form = |place: String, problem: &str| ScaledObjectError::Form { place, problem: problem.to_owned() };
+        if object.name.is_empty() {
+            return Err(form(object.kind.to_string(), "metadata.name is missing"));
         }
-        let place = format!("{kind} {name}");
-        let triggers = spec.get("triggers").and_then(Value::as_array).ok_or_else(|| ScaledObjectError::Form {
-            place: place.clone(),
-            problem: "spec.triggers must be a list".to_owned(),
-        })?;
-        for (index, trigger) in triggers.iter().enumerate() {
-            if !matches!(trigger.get("type").and_then(Value::as_str), Some("external" | "external-push")) {
-                continue;
-            }
-            let written = trigger.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
-            let metadata = resolved(&format!("{place}, trigger {index}"), &written, &environment)?;
-            let namespace = namespace.clone().unwrap_or_else(|| "default".to_owned());
-            found.push(ExternalTrigger { name: name.clone(), namespace, index, metadata });
+        if !object.spec("triggers").is_some_and(|triggers| matches!(&*triggers.content, Content::List { .. })) {
+            return Err(form(format!("{} {}", object.kind, object.name), "spec.triggers must be a list"));
+        }
+        for trigger in object.triggers.iter().filter(|trigger| trigger.is_external()) {
+            let texts = metadata(trigger).map(|(key, value)| match value {
+                Ok(text) => Ok((key.to_owned(), text.to_owned())),
+                Err(other) => Err(ScaledObjectError::Form {
+                    place: format!("{} {}, trigger {}", object.kind, object.name, trigger.index),
+                    problem: not_a_text(key, other),
+                }),
+            });
+            let metadata = resolve_environment(texts.collect::<Result<Vec<_>, _>>()?, &environment);
+            let namespace = object.namespace.clone().unwrap_or_else(|| namespace.to_owned());
+            found.push(ExternalTrigger { name: object.name.clone(), namespace, index: trigger.index, metadata });
         }
     }
     if found.is_empty() { Err(ScaledObjectError::NoExternalTrigger) } else { Ok(found) }
@@ -109,19 +186,24 @@ pub fn resolve_environment(
     metadata.into_iter().filter_map(resolve).collect()
 }
 
-fn resolved(
-    place: &str,
-    written: &Map<String, Value>,
-    environment: impl Fn(&str) -> Option<String>,
-) -> Result<HashMap<String, String>, ScaledObjectError> {
-    let texts = written.iter().map(|(key, value)| match value {
-        Value::String(text) => Ok((key.clone(), text.clone())),
-        other => Err(ScaledObjectError::Form {
-            place: place.to_owned(),
-            problem: format!("metadata {key} must be a string in Kubernetes; put {other} in quotes"),
-        }),
-    });
-    Ok(resolve_environment(texts.collect::<Result<Vec<_>, _>>()?, environment))
+/// The trigger's metadata: each key with its text, or with what stands there instead of one.
+pub(crate) fn metadata(trigger: &WrittenTrigger) -> impl Iterator<Item = (&str, Result<&str, &Node>)> {
+    let entries = trigger.node.get("metadata").map(Node::entries).unwrap_or_default();
+    entries.iter().filter(|entry| entry.key != "<<").map(|entry| {
+        let text = entry.value.as_text().ok_or(&entry.value);
+        (entry.key.as_str(), text)
+    })
+}
+
+/// What Kubernetes says of a value that is not a text: metadata is a map of texts.
+pub(crate) fn not_a_text(key: &str, value: &Node) -> String {
+    match &*value.content {
+        Content::Other(_) if value.is_null() => {
+            format!("metadata {key} has no value; write it in quotes, or leave the key out")
+        }
+        Content::Other(word) => format!("metadata {key} must be a string in Kubernetes; put {word} in quotes"),
+        _ => format!("metadata {key} must be a string in Kubernetes"),
+    }
 }
 
 #[cfg(test)]
@@ -150,7 +232,7 @@ spec:
 
     #[test]
     fn external_triggers_are_found_and_resolved_as_keda_does() {
-        let triggers = external_triggers(FILE, environment).expect("a good file");
+        let triggers = external_triggers(FILE, DEFAULT_NAMESPACE, environment).expect("a good file");
         let [trigger] = &triggers[..] else { panic!("one external trigger, got {triggers:?}") };
         assert_eq!((trigger.name.as_str(), trigger.namespace.as_str(), trigger.index), ("receiver", "demo", 1));
         assert_eq!(trigger.metadata["connectionFromEnv"], "Endpoint=sb://here");
@@ -160,8 +242,9 @@ spec:
 
     #[test]
     fn what_keda_would_not_take_is_refused_with_the_place() {
-        let says = |text: &str| external_triggers(text, environment).expect_err("a bad file").to_string();
-        assert!(says("kind: [").contains("not YAML"));
+        let says =
+            |text: &str| external_triggers(text, DEFAULT_NAMESPACE, environment).expect_err("a bad file").to_string();
+        assert!(says("kind: [").contains("not YAML of Kubernetes"));
         assert!(says("kind: Deployment").contains("no ScaledObject"));
         assert!(says("kind: ScaledObject\nmetadata: {name: a}\nspec: {triggers: [{type: cron}]}").contains("external"));
         assert!(says("kind: ScaledJob\nspec: {triggers: []}").contains("metadata.name is missing"));

@@ -1,4 +1,4 @@
-//! KEDA's five calls: parse, look up, convert, nothing else.
+//! KEDA's five calls: look up the trigger, decide, convert, nothing else.
 //!
 //! Every unary call has a deadline of its own, since KEDA sets none and a call that hangs blocks that `ScaledObject`'s whole
 //! loop. `GetMetricSpec` does no I/O: an error there would switch off the user's `fallback` (keda#8056). What each call came
@@ -17,11 +17,10 @@ use tracing::Instrument as _;
 
 use crate::decisions::{Decisions, Judged, Refusal};
 use crate::incoming::connection::StreamsEnd;
+use crate::known_triggers::{Known, KnownTriggers};
 use crate::metrics::StreamKind;
 use crate::reply;
 use crate::streams::{self, Activity};
-use crate::trigger::Trigger;
-use crate::trigger_id::TriggerId;
 use crate::watchers::Watchers;
 
 pub(crate) mod telemetry;
@@ -35,6 +34,7 @@ const MAX_STREAMS: usize = 20_000;
 
 /// The gRPC service.
 pub struct Service {
+    triggers: KnownTriggers,
     decisions: Decisions,
     watchers: Watchers,
     telemetry: Telemetry,
@@ -44,16 +44,11 @@ pub struct Service {
     streams: Arc<Semaphore>,
 }
 
-/// A reference whose metadata is sound.
-struct Parsed {
-    id: TriggerId,
-    trigger: Arc<Trigger>,
-}
-
 impl Service {
-    /// A service that answers unary calls within `call_deadline`, repeats `true` on its streams every `heartbeat`, and ends
-    /// its streams when `shutdown` is cancelled.
+    /// A service for these triggers that answers unary calls within `call_deadline`, repeats `true` on its streams every
+    /// `heartbeat`, and ends its streams when `shutdown` is cancelled.
     pub(crate) fn new(
+        triggers: KnownTriggers,
         decisions: Decisions,
         watchers: Watchers,
         telemetry: Telemetry,
@@ -62,13 +57,7 @@ impl Service {
         shutdown: CancellationToken,
     ) -> Self {
         let streams = Arc::new(Semaphore::new(MAX_STREAMS));
-        Self { decisions, watchers, telemetry, call_deadline, heartbeat, shutdown, streams }
-    }
-
-    async fn parse(&self, scaled_object: &ScaledObjectRef) -> Result<Parsed, Refusal> {
-        let trigger = Trigger::parse(&scaled_object.scaler_metadata)?;
-        self.decisions.warn_once(scaled_object, &trigger).await;
-        Ok(Parsed { id: TriggerId::of(scaled_object), trigger: Arc::new(trigger) })
+        Self { triggers, decisions, watchers, telemetry, call_deadline, heartbeat, shutdown, streams }
     }
 
     async fn within_deadline(&self, answer: impl Future<Output = Result<Judged, Refusal>>) -> Result<Judged, Refusal> {
@@ -83,11 +72,11 @@ impl Service {
     async fn answer<T>(
         &self,
         method: &'static str,
-        scaled_object: &ScaledObjectRef,
+        known: &Known,
         answer: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<Response<T>, Status> {
         let _in_flight = self.telemetry.metrics.call_in_flight();
-        let (message, call) = self.settle(method, scaled_object, answer).await?;
+        let (message, call) = self.settle(method, known, answer).await?;
         call.end(Code::Ok);
         Ok(Response::new(message))
     }
@@ -97,11 +86,11 @@ impl Service {
         &self,
         method: &'static str,
         kind: StreamKind,
-        scaled_object: &ScaledObjectRef,
+        known: &Known,
         end: Option<StreamsEnd>,
         opened: impl Future<Output = Result<S, Refusal>>,
     ) -> Result<Response<ToldStream<Told>>, Status> {
-        let (messages, call) = self.settle(method, scaled_object, opened).await?;
+        let (messages, call) = self.settle(method, known, opened).await?;
         Ok(Response::new(ToldStream::new(messages, call, self.telemetry.metrics.stream_opened(kind), end)))
     }
 
@@ -109,18 +98,18 @@ impl Service {
     async fn settle<T>(
         &self,
         method: &'static str,
-        scaled_object: &ScaledObjectRef,
+        known: &Known,
         outcome: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<(T, Call), Status> {
         let call = self.telemetry.begin(method);
-        let ScaledObjectRef { namespace, name, .. } = scaled_object;
+        let (namespace, name) = (known.id().namespace(), known.id().name());
         let span = tracing::info_span!("call", call = method, namespace, name);
         let settled = async {
             match outcome.await {
                 Ok(outcome) => Ok((outcome, call)),
                 Err(refusal) => {
                     let status = reply::status(&refusal);
-                    self.telemetry.refused(&TriggerId::of(scaled_object), &status);
+                    self.telemetry.refused(known, &status);
                     call.end(status.code());
                     Err(status)
                 }
@@ -139,38 +128,45 @@ impl ExternalScaler for Service {
         &self,
         request: Request<ScaledObjectRef>,
     ) -> Result<Response<GetMetricSpecResponse>, Status> {
-        let scaled_object = request.into_inner();
-        let answer = async { Ok(reply::specification(&self.parse(&scaled_object).await?.trigger)) };
-        self.answer("GetMetricSpec", &scaled_object, answer).await
+        let known = self.triggers.get(&request.into_inner());
+        let answer = async { Ok(reply::specification(known.trigger()?)) };
+        self.answer("GetMetricSpec", &known, answer).await
     }
 
     async fn get_metrics(&self, request: Request<GetMetricsRequest>) -> Result<Response<GetMetricsResponse>, Status> {
         let GetMetricsRequest { scaled_object_ref, metric_name } = request.into_inner();
         let scaled_object = scaled_object_ref.unwrap_or_default();
+        let known = self.triggers.get(&scaled_object);
         let answer = async {
-            let Parsed { id, trigger } = self.parse(&scaled_object).await?;
+            let trigger = known.trigger()?;
             let own = trigger.metric_name();
             if metric_name != own {
                 return Err(Refusal::OtherMetric { asked: metric_name, own });
             }
-            let judged = self.within_deadline(self.decisions.for_metrics(&scaled_object, &trigger)).await?;
-            let reply = reply::metrics(&trigger, &judged.decision);
-            self.telemetry.told(&id, &trigger, judged);
+            let judged = self.within_deadline(self.decisions.judge(&scaled_object.namespace, trigger)).await?;
+            let reply = reply::metrics(trigger, &judged.decision);
+            self.telemetry.told(known.id(), trigger, &judged.decision);
+            known.told_metrics(judged);
             Ok(reply)
         };
-        self.answer("GetMetrics", &scaled_object, answer).await
+        self.answer("GetMetrics", &known, answer).await
     }
 
     async fn is_active(&self, request: Request<ScaledObjectRef>) -> Result<Response<IsActiveResponse>, Status> {
         let scaled_object = request.into_inner();
+        let known = self.triggers.get(&scaled_object);
         let answer = async {
-            let Parsed { id, trigger } = self.parse(&scaled_object).await?;
-            let judged = self.within_deadline(self.decisions.for_activity(&scaled_object, &trigger)).await?;
+            let trigger = known.trigger()?;
+            if let Some(result) = known.active_as_told() {
+                return Ok(IsActiveResponse { result });
+            }
+            let judged = self.within_deadline(self.decisions.judge(&scaled_object.namespace, trigger)).await?;
             let reply = reply::activity(&judged.decision);
-            self.telemetry.told(&id, &trigger, judged);
+            self.telemetry.told(known.id(), trigger, &judged.decision);
+            known.told_activity(judged);
             Ok(reply)
         };
-        self.answer("IsActive", &scaled_object, answer).await
+        self.answer("IsActive", &known, answer).await
     }
 
     async fn stream_is_active(
@@ -179,17 +175,18 @@ impl ExternalScaler for Service {
     ) -> Result<Response<Self::StreamIsActiveStream>, Status> {
         let end = request.extensions().get().cloned();
         let scaled_object = request.into_inner();
+        let known = self.triggers.get(&scaled_object);
         let opened = async {
-            let Parsed { trigger, .. } = self.parse(&scaled_object).await?;
-            let query = self.decisions.query(&scaled_object.namespace, &trigger)?;
+            let trigger = known.trigger()?;
+            let query = self.decisions.query(&scaled_object.namespace, trigger)?;
             // Refuses now what would stay unknown for as long as the configuration stays as it is.
-            self.decisions.policy(&trigger)?;
+            self.decisions.policy(trigger)?;
             let activity = Activity {
                 decisions: self.decisions.clone(),
                 watchers: self.watchers.clone(),
-                freshness: self.decisions.freshness(&trigger)?,
+                freshness: self.decisions.freshness(trigger)?,
                 namespace: scaled_object.namespace.clone(),
-                trigger: Trigger::clone(&trigger),
+                trigger: trigger.clone(),
                 query,
                 heartbeat: self.heartbeat,
                 shutdown: self.shutdown.clone(),
@@ -197,7 +194,7 @@ impl ExternalScaler for Service {
             };
             Ok(activity.start())
         };
-        self.open("StreamIsActive", StreamKind::Activity, &scaled_object, end, opened).await
+        self.open("StreamIsActive", StreamKind::Activity, &known, end, opened).await
     }
 
     async fn stream_metric_spec(
@@ -206,11 +203,12 @@ impl ExternalScaler for Service {
     ) -> Result<Response<Self::StreamMetricSpecStream>, Status> {
         let end = request.extensions().get().cloned();
         let scaled_object = request.into_inner();
+        let known = self.triggers.get(&scaled_object);
         let opened = async {
-            let Parsed { trigger, .. } = self.parse(&scaled_object).await?;
+            let trigger = known.trigger()?;
             let permit = self.stream_permit()?;
-            Ok(streams::constant_specification(&trigger, self.shutdown.clone(), permit))
+            Ok(streams::constant_specification(trigger, self.shutdown.clone(), permit))
         };
-        self.open("StreamMetricSpec", StreamKind::Specification, &scaled_object, end, opened).await
+        self.open("StreamMetricSpec", StreamKind::Specification, &known, end, opened).await
     }
 }

@@ -21,6 +21,7 @@ mod value;
 pub use connection::{Connection, ConnectionProblem};
 pub(crate) use keys::KEDA_KEYS;
 pub use keys::{KEYS, likely_meant};
+pub use value::go_boolean;
 
 use keys::{ACTIVATION_MESSAGE_COUNT, CACHE_TTL, MAX_STALENESS, MESSAGE_COUNT, POLICY, POLICY_PROFILE};
 use value::{shown, text};
@@ -168,7 +169,29 @@ fn likes(like: Option<&str>) -> String {
     like.map(|key| format!(" ({} looks like it, but is another key)", shown(key))).unwrap_or_default()
 }
 
+impl Warning {
+    /// The key it is about.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::UnknownKey(key) => key,
+            Self::WithoutEffect { key, .. } => key,
+        }
+    }
+}
+
 impl TriggerError {
+    /// The key it is about, where that is one: of two that exclude each other, the second.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Missing { like, .. } => like.as_deref(),
+            Self::Invalid { key, .. } | Self::Pattern { key, .. } => Some(key),
+            Self::SecretInMetadata { key } | Self::Policy(PolicyError::UnknownKey { key, .. }) => Some(key),
+            Self::Exclusive { second, .. } => Some(second),
+            Self::Policy(PolicyError::Unknown(_)) => Some(POLICY.name),
+            Self::Policy(PolicyError::Key(error)) => Some(error.key),
+        }
+    }
+
     fn missing(key: &Key, metadata: &HashMap<String, String>) -> Self {
         let is_like = |other: &&String| other.as_str() != key.name && likely_meant(other) == Some(key.name);
         let like = metadata.keys().filter(is_like).min().cloned();
@@ -207,6 +230,11 @@ impl Trigger {
     /// `azure-servicebus-{queue}`; of a subscription with topic, subscription and a hash.
     pub fn metric_name(&self) -> String {
         metric_name::metric_name(&self.target)
+    }
+
+    /// What the built-in trigger calls the same metric, for those who come from it.
+    pub fn built_in_metric_name(&self) -> String {
+        metric_name::built_in_metric_name(&self.target)
     }
 }
 

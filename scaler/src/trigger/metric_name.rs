@@ -62,6 +62,17 @@ pub(super) fn metric_name(target: &Target) -> String {
     name
 }
 
+/// What the built-in trigger calls the same, without KEDA's `s{index}-` (`azure_servicebus_scaler.go`, and
+/// `NormalizeString` of `pkg/util/normalize_string.go`).
+pub(super) fn built_in_metric_name(target: &Target) -> String {
+    let name = match target {
+        Target::Matching(_) => return metric_name(target),
+        Target::Entity(Entity::Queue(queue)) => queue,
+        Target::Entity(Entity::Subscription { topic, .. }) => topic,
+    };
+    format!("{PREFIX}{}", name.replace(['/', '.', ':', '%', '(', ')'], "-"))
+}
+
 /// Whether it could be taken for a name that got a hash.
 fn ends_in_hash(name: &str) -> bool {
     let is_digit = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
@@ -109,6 +120,13 @@ mod tests {
         assert_eq!(metric_name(&matching(Listing::Queues)), "azure-servicebus-queue-regex");
         let topic = "events".to_owned();
         assert_eq!(metric_name(&matching(Listing::Subscriptions { topic })), "azure-servicebus-topic-regex");
+    }
+
+    #[test]
+    fn the_built_in_trigger_replaces_less_and_leaves_the_subscription_out() {
+        assert_eq!(built_in_metric_name(&queue("Team.A/orders")), "azure-servicebus-Team-A-orders");
+        assert_eq!(built_in_metric_name(&subscription("events", "billing")), "azure-servicebus-events");
+        assert_eq!(built_in_metric_name(&matching(Listing::Queues)), "azure-servicebus-queue-regex");
     }
 
     /// Written down: whoever upgrades must find the same names.

@@ -313,6 +313,30 @@ fn documented_defaults_are_the_defaults() {
     assert_eq!(spelled.warnings, []);
 }
 
+/// The tables between the reference's marks are made of the code. The failure prints what must stand there.
+#[test]
+fn the_reference_has_every_key_and_policy_as_the_code_has_them() {
+    let reference = include_str!("../../../docs/scaler.md");
+    let between = |mark: &str| {
+        let (begin, end) = (format!("<!-- begin {mark} -->\n"), format!("<!-- end {mark} -->\n"));
+        let part = reference.split_once(&begin).and_then(|(_, rest)| rest.split_once(&end));
+        part.unwrap_or_else(|| panic!("docs/scaler.md has no marks {begin}{end}")).0
+    };
+    let row = |key: &Key, note: &str| {
+        let default = if key.default.is_empty() { "–".to_owned() } else { format!("`{}`", key.default) };
+        format!("| `{}` | {note}{} | {default} | {} |\n", key.name, key.allowed, key.doc)
+    };
+    let mut keys = String::from("| key | allowed | default | meaning |\n|---|---|---|---|\n");
+    keys.extend(KEYS.iter().map(|key| row(key, "")));
+    for policy in scaling::POLICIES {
+        keys.extend(policy.keys.iter().map(|key| row(key, &format!("with policy `{}`: ", policy.name))));
+    }
+    assert!(between("keys") == keys, "docs/scaler.md must have between the marks:\n{keys}");
+    let mut policies = String::from("| policy | replicas wanted |\n|---|---|\n");
+    policies.extend(scaling::POLICIES.iter().map(|policy| format!("| `{}` | {} |\n", policy.name, policy.summary)));
+    assert!(between("policies") == policies, "docs/scaler.md must have between the marks:\n{policies}");
+}
+
 proptest! {
     #[test]
     fn no_metadata_panics_and_what_is_accepted_is_in_range(

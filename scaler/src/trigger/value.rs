@@ -35,10 +35,15 @@ pub(super) fn whole(
 
 /// A boolean; `false` when there is none.
 pub(super) fn boolean(metadata: &HashMap<String, String>, key: &Key) -> Result<bool, TriggerError> {
-    match text(metadata, key) {
-        None | Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
-        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
-        Some(other) => Err(wrong(key, other)),
+    text(metadata, key).map_or(Ok(false), |text| go_boolean(text).ok_or_else(|| wrong(key, text)))
+}
+
+/// What Go's `strconv.ParseBool` makes of a text.
+pub fn go_boolean(text: &str) -> Option<bool> {
+    match text {
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        _ => None,
     }
 }
 

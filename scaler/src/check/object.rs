@@ -1,0 +1,165 @@
+//! The rules about a `ScaledObject` or `ScaledJob` as a whole: what KEDA refuses, and what goes wrong without a word.
+//!
+//! KEDA's side is from its `apis/keda/v1alpha1/scaledobject_types.go` (`CheckReplicaCountBoundsAreValid`,
+//! `CheckFallbackValid`) and `pkg/scaling` (2.20 and 2.21).
+
+use super::finding::Severity;
+use super::{Reporter, Seen};
+use crate::manifest::Node;
+use crate::scaled_object::{Scaled, ScaledKind};
+
+/// KEDA's default of `pollingInterval`, in seconds.
+const DEFAULT_POLLING_INTERVAL: i64 = 30;
+/// KEDA's default of `cooldownPeriod`, in seconds.
+const DEFAULT_COOLDOWN_PERIOD: i64 = 300;
+/// KEDA's default of `maxReplicaCount`.
+const DEFAULT_MAX_REPLICAS: i64 = 100;
+/// Longer waits from the first message to the first replica are hardly meant.
+const LONG_POLLING_INTERVAL: i64 = 60;
+
+/// Checks an object some of whose triggers are ours.
+pub(super) fn check(scaled: &Scaled, ours: &[Seen], report: &mut Reporter<'_>) {
+    let line = scaled.node.line;
+    if scaled.name.is_empty() {
+        report.say(Severity::Error, Some(line), "metadata.name is missing");
+    }
+    replicas(scaled, report);
+    intervals(scaled, ours, report);
+    fallback(scaled, report);
+    match scaled.kind {
+        ScaledKind::ScaledObject => {
+            let path = ["spec", "advanced", "horizontalPodAutoscalerConfig", "behavior"];
+            if scaled.node.at(&path).is_none_or(Node::is_null) {
+                report.say(
+                    Severity::Warning,
+                    scaled.node.entry("spec").map(|spec| spec.line),
+                    "spec.advanced.horizontalPodAutoscalerConfig.behavior is missing: damping is the HPA's job, and its \
+                     defaults double the replicas every 15 s and keep the most of the last 5 minutes; write out what is meant",
+                );
+            }
+            modifiers(scaled, ours, report);
+        }
+        ScaledKind::ScaledJob => {
+            if let Some(trigger) = ours.iter().find(|trigger| trigger.is_push) {
+                report.about(trigger.index).say(
+                    Severity::Warning,
+                    Some(trigger.line),
+                    "KEDA ignores the push of type external-push in a ScaledJob: it polls alone; use type external",
+                );
+            }
+        }
+    }
+    for (place, later) in ours.iter().enumerate() {
+        if let Some(earlier) =
+            ours[..place].iter().find(|earlier| earlier.counts == later.counts && later.counts.is_some())
+        {
+            report.about(later.index).say(
+                Severity::Warning,
+                Some(later.line),
+                &format!(
+                    "it counts the same as trigger {}; the HPA takes the larger of two metrics, so one of them is enough",
+                    earlier.index
+                ),
+            );
+        }
+    }
+}
+
+fn replicas(scaled: &Scaled, report: &mut Reporter<'_>) {
+    let Some(spec) = scaled.node.get("spec") else { return };
+    let least = spec.whole("minReplicaCount").unwrap_or(0);
+    let most = spec.whole("maxReplicaCount").unwrap_or(DEFAULT_MAX_REPLICAS);
+    if least > most {
+        let text = format!("minReplicaCount {least} is more than maxReplicaCount {most}: KEDA refuses it");
+        report.say(Severity::Error, Some(spec.line_of("minReplicaCount")), &text);
+    }
+    let Some(idle) = spec.whole("idleReplicaCount").filter(|_| scaled.kind == ScaledKind::ScaledObject) else { return };
+    let line = Some(spec.line_of("idleReplicaCount"));
+    if idle >= least {
+        let text = format!(
+            "idleReplicaCount {idle} is not less than minReplicaCount {least}: KEDA refuses it; with a minimum of 0 leave \
+             it out"
+        );
+        report.say(Severity::Error, line, &text);
+    } else if idle != 0 {
+        report.say(
+            Severity::Warning,
+            line,
+            &format!("idleReplicaCount {idle}: KEDA supports 0 alone, else the HPA fights it"),
+        );
+    }
+}
+
+fn intervals(scaled: &Scaled, ours: &[Seen], report: &mut Reporter<'_>) {
+    let Some(spec) = scaled.node.get("spec") else { return };
+    let polling = spec.whole("pollingInterval").unwrap_or(DEFAULT_POLLING_INTERVAL);
+    let line = Some(spec.line_of("pollingInterval"));
+    if polling < 1 {
+        report.say(Severity::Error, line, &format!("pollingInterval {polling} is not a number of seconds from 1"));
+        return;
+    }
+    if let Some(trigger) = ours.iter().find(|trigger| trigger.cache_ttl_seconds.is_some_and(|ttl| ttl > polling)) {
+        let ttl = trigger.cache_ttl_seconds.unwrap_or_default();
+        let text = format!(
+            "metadata cacheTtl: {ttl} s is longer than pollingInterval, {polling} s: polls see the same reading again"
+        );
+        report.about(trigger.index).say(Severity::Warning, Some(trigger.line), &text);
+    }
+    if scaled.kind == ScaledKind::ScaledJob {
+        return;
+    }
+    let cooldown = spec.whole("cooldownPeriod").unwrap_or(DEFAULT_COOLDOWN_PERIOD);
+    let scales_to_zero = spec.whole("minReplicaCount").unwrap_or(0) == 0;
+    if scales_to_zero && (0..polling).contains(&cooldown) {
+        let text = format!(
+            "cooldownPeriod {cooldown} is shorter than pollingInterval {polling}: KEDA scales to zero at polls alone, so the \
+             first poll that finds nothing does it"
+        );
+        report.say(Severity::Warning, Some(spec.line_of("cooldownPeriod")), &text);
+    }
+    if scales_to_zero && polling > LONG_POLLING_INTERVAL && !ours.iter().any(|trigger| trigger.is_push) {
+        let text = format!(
+            "pollingInterval {polling}: the first message waits up to {polling} s for a replica; type external-push wakes \
+             the target within about a second"
+        );
+        report.say(Severity::Warning, line, &text);
+    }
+}
+
+fn fallback(scaled: &Scaled, report: &mut Reporter<'_>) {
+    let Some(fallback) = scaled.spec("fallback") else { return };
+    let line = Some(fallback.line);
+    if scaled.kind == ScaledKind::ScaledJob {
+        report.say(Severity::Warning, line, "a ScaledJob has no fallback: KEDA ignores it");
+        return;
+    }
+    for key in ["failureThreshold", "replicas"] {
+        match fallback.whole(key) {
+            Some(number) if number >= 0 => {}
+            _ => report.say(
+                Severity::Error,
+                line,
+                &format!("fallback.{key} must be a whole number from 0: KEDA refuses it"),
+            ),
+        }
+    }
+}
+
+/// With a formula, KEDA decides by it what is active, and asks `IsActive` in vain.
+fn modifiers(scaled: &Scaled, ours: &[Seen], report: &mut Reporter<'_>) {
+    let formula = scaled.node.at(&["spec", "advanced", "scalingModifiers", "formula"]);
+    let Some(formula) = formula.filter(|formula| formula.as_text().is_some_and(|text| !text.is_empty())) else {
+        return;
+    };
+    for trigger in ours {
+        if trigger.name.is_none() {
+            let text = "scalingModifiers.formula knows triggers by name, and this one has none";
+            report.about(trigger.index).say(Severity::Warning, Some(trigger.line), text);
+        }
+        if trigger.activation > 0 {
+            let text = "metadata activationMessageCount has no effect at polls: with scalingModifiers.formula KEDA compares \
+                        the formula with scalingModifiers.activationTarget";
+            report.about(trigger.index).say(Severity::Warning, Some(formula.line), text);
+        }
+    }
+}
