@@ -37,7 +37,7 @@ impl Document {
         self.value.pointer(pointer).and_then(Value::as_str)
     }
 
-    /// The pod that a Deployment, a Job or a ScaledJob makes.
+    /// The pod that a Deployment, a Job or a `ScaledJob` makes.
     pub fn pod(&self) -> Option<&Value> {
         self.value.pointer("/spec/template/spec").or_else(|| self.value.pointer("/spec/jobTargetRef/template/spec"))
     }

@@ -3,7 +3,7 @@
 use deploy::Manifests;
 use serde_json::{Value, json};
 
-use crate::fixture::{Scenario, root};
+use crate::fixture::{Scenario, overlay, root};
 use crate::problems;
 
 /// What is done to the value at a pointer.
@@ -20,6 +20,7 @@ const BROKER: (&str, &str) = ("Deployment", "broker");
 const SCALED_OBJECT: (&str, &str) = ("ScaledObject", "sb-queue-receiver");
 const SENDER: (&str, &str) = ("Job", "sb-queue-sender");
 const SERVICE: (&str, &str) = ("Service", "servicebus-scaler");
+const CONFIG: (&str, &str) = ("ConfigMap", "servicebus-scaler");
 
 const FIRST_CONTAINER: &str = "/spec/template/spec/containers/0";
 const METADATA: &str = "/spec/triggers/0/metadata";
@@ -59,13 +60,8 @@ fn every_damage_is_noticed() {
         (SCALER, container("readinessProbe/httpGet/port"), Set(json!(6000)), "the readinessProbe does not ask"),
         (SCALER, container("livenessProbe"), Set(json!({"grpc": {"port": 6000}})), "the livenessProbe does not ask"),
         (SCALER, container("livenessProbe"), Remove, "not both a readinessProbe and a livenessProbe"),
-        (("ConfigMap", "servicebus-scaler"), "/data/config.yaml".into(), Set(json!("profile: {}")), "profile"),
-        (
-            ("ConfigMap", "servicebus-scaler"),
-            "/data/config.yaml".into(),
-            Set(json!("profiles: {gold: {policy: golden}}")),
-            "golden",
-        ),
+        (CONFIG, "/data/config.yaml".into(), Set(json!("profile: {}")), "profile"),
+        (CONFIG, "/data/config.yaml".into(), Set(json!("profiles: {gold: {policy: golden}}")), "golden"),
         (RECEIVER, container("env/1/name"), Set(json!("SERVICEBUS_QUEUE")), "reads no variable SERVICEBUS_QUEUE;"),
         (RECEIVER, container("env/2/value"), Set(json!("soon")), "soon"),
         (RECEIVER, container("env/0/valueFrom/secretKeyRef/key"), Set(json!("other")), "with the key other"),
@@ -108,6 +104,9 @@ fn every_damage_is_noticed() {
         (SCALED_OBJECT, "/spec/triggers/0/metricType".into(), Set(json!("Value")), "metricType must be AverageValue"),
         (SCALED_OBJECT, "/spec/scaleTargetRef/name".into(), Set(json!("other")), "no Deployment other to scale"),
         (RECEIVER, "/spec/replicas".into(), Set(json!(0)), "which is KEDA's to decide"),
+        // `scaler check`.
+        (SCALED_OBJECT, "/spec/cooldownPeriod".into(), Set(json!(5)), "is shorter than pollingInterval"),
+        (SCALED_OBJECT, metadata("enableTLS"), Set(json!("yes")), "enableTLS"),
         // The scaler's own reading.
         (SCALED_OBJECT, metadata("messageCount"), Set(json!("0")), "messageCount"),
         (SCALED_OBJECT, metadata("queueName"), Remove, "queueName"),
@@ -131,11 +130,38 @@ fn every_damage_is_noticed() {
     ];
     let external = root().join("scaled-objects/external.yaml");
     for (of, pointer, damage, wanted) in damages {
-        let mut manifests = Scenario::read("local", &external).manifests;
-        apply(&mut manifests, of, &pointer, damage);
-        let found = problems(&manifests).join("\n");
-        assert!(found.contains(wanted), "{of:?} {pointer}: {wanted:?} is not among the problems found:\n{found}");
+        is_noticed(Scenario::read("local", &external).manifests, of, &pointer, damage, wanted);
     }
+}
+
+#[test]
+fn every_damage_to_an_identity_is_noticed() {
+    let config = |text: &str| Set(json!(format!("connections:\n  orders: {text}\n")));
+    let ours = "/data/config.yaml";
+    let identity = "workloadIdentity: {}, serviceBusNamespaces: [orders-prod]";
+    let label = "/spec/template/metadata/labels/azure.workload.identity~1use";
+    let client_id = "/metadata/annotations/azure.workload.identity~1client-id";
+    let reference = format!("{METADATA}/connectionRef");
+    let damages: Vec<((&str, &str), &str, Damage, &str)> = vec![
+        (SCALER, "/spec/template/spec/serviceAccountName", Set(json!("other")), "no ServiceAccount other"),
+        (SCALER, "/spec/template/spec/serviceAccountName", Remove, "has no serviceAccountName"),
+        (SCALER, label, Remove, "is not labelled for the webhook"),
+        (("ServiceAccount", "servicebus-scaler"), client_id, Remove, "has no azure.workload.identity/client-id"),
+        (("ServiceAccount", "servicebus-scaler"), "/spec", Set(json!({})), "is no field of Kubernetes"),
+        (SCALED_OBJECT, &reference, Set(json!("billing")), "\"billing\" is not in the config file"),
+        (CONFIG, ours, config(&format!("{{allowedNamespaces: [shop], {identity}}}")), "in its allowedNamespaces"),
+        (CONFIG, ours, config(&format!("{{{identity}}}")), "allowedNamespaces is missing"),
+        (CONFIG, ours, config("{allowedNamespaces: [autoscale-demo], workloadIdentity: {}}"), "serviceBusNamespaces"),
+    ];
+    for (of, pointer, damage, wanted) in damages {
+        is_noticed(overlay("azure-workload-identity"), of, pointer, damage, wanted);
+    }
+}
+
+fn is_noticed(mut manifests: Manifests, of: (&str, &str), pointer: &str, damage: Damage, wanted: &str) {
+    apply(&mut manifests, of, pointer, damage);
+    let found = problems(&manifests).join("\n");
+    assert!(found.contains(wanted), "{of:?} {pointer}: {wanted:?} is not among the problems found:\n{found}");
 }
 
 #[test]
@@ -158,10 +184,12 @@ fn apply(manifests: &mut Manifests, (kind, name): (&str, &str), pointer: &str, d
         .find(|document| document.kind() == kind && document.name() == name)
         .unwrap_or_else(|| panic!("there is no {kind} {name} to damage"));
     let (parent, last) = pointer.rsplit_once('/').expect("a pointer begins with a slash");
+    // RFC 6901's escape of a slash.
+    let last = &last.replace("~1", "/");
     let parent = document.value.pointer_mut(parent).unwrap_or_else(|| panic!("{kind} {name} has no {parent}"));
     match (parent, damage) {
         (Value::Object(fields), Set(value)) => {
-            fields.insert(last.to_owned(), value);
+            fields.insert(last.clone(), value);
         }
         (Value::Object(fields), Remove) => {
             fields.remove(last).unwrap_or_else(|| panic!("{kind} {name} has no {pointer} to remove"));

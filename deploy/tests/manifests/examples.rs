@@ -6,14 +6,21 @@ use scaler::trigger::Trigger;
 use serde_json::Value;
 
 use crate::fixture::{environment, example, example_files, text};
-use crate::{binaries, image, kubernetes, pods, references};
+use crate::{binaries, checked, image, kubernetes, pods, references};
 
 #[test]
 fn every_example_is_sound_beside_the_local_overlay() {
     for file in example_files() {
         let manifests = example(&file);
-        let checks =
-            [kubernetes::problems, references::problems, pods::problems, binaries::problems, image::problems, problems];
+        let checks = [
+            kubernetes::problems,
+            references::problems,
+            pods::problems,
+            binaries::problems,
+            image::problems,
+            checked::problems,
+            problems,
+        ];
         let found: Vec<String> = checks.into_iter().flat_map(|check| check(&manifests)).collect();
         assert_eq!(found, Vec::<String>::new(), "{}", file.display());
     }
@@ -34,7 +41,7 @@ fn problems(manifests: &Manifests) -> Vec<String> {
         Ok(variables) => variables,
         Err(problem) => return vec![problem],
     };
-    let triggers = match external_triggers(&scaled.value.to_string(), |name| variables.get(name).cloned()) {
+    let triggers = match external_triggers(&scaled.value.to_string(), "default", |name| variables.get(name).cloned()) {
         Ok(triggers) => triggers,
         Err(error) => return vec![format!("{scaled}: {error}")],
     };

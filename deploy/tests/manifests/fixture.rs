@@ -7,7 +7,7 @@ use deploy::{Document, Manifests, read_file};
 use serde_json::Value;
 
 /// The overlays that users apply.
-pub(crate) const OVERLAYS: [&str; 3] = ["azure", "local", "local-mtls"];
+pub(crate) const OVERLAYS: [&str; 4] = ["azure", "azure-workload-identity", "local", "local-mtls"];
 
 /// One overlay, the sender beside it, and one `ScaledObject` in force.
 pub(crate) struct Scenario {

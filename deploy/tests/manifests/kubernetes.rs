@@ -3,7 +3,7 @@
 use deploy::Manifests;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service, ServiceAccount};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -15,6 +15,7 @@ pub(crate) fn problems(manifests: &Manifests) -> Vec<String> {
             "Namespace" => through::<Namespace>(&document.value),
             "ConfigMap" => through::<ConfigMap>(&document.value),
             "Service" => through::<Service>(&document.value),
+            "ServiceAccount" => through::<ServiceAccount>(&document.value),
             "Deployment" => through::<Deployment>(&document.value),
             "Job" => through::<Job>(&document.value),
             "ScaledJob" => through::<JobSpec>(document.value.pointer("/spec/jobTargetRef").unwrap_or(&Value::Null)),

@@ -5,6 +5,7 @@
 //! one for each of the damages in `damaged.rs`, so that no check can pass by looking away.
 
 mod binaries;
+mod checked;
 mod damaged;
 mod examples;
 mod fixture;
@@ -25,6 +26,7 @@ fn problems(manifests: &Manifests) -> Vec<String> {
         pods::problems,
         binaries::problems,
         scaled_objects::problems,
+        checked::problems,
         image::problems,
     ];
     checks.into_iter().flat_map(|check| check(manifests)).collect()
@@ -42,6 +44,13 @@ fn every_overlay_is_sound_with_every_scaled_object() {
                 scaled_object.display()
             );
         }
+    }
+}
+
+#[test]
+fn every_overlay_is_sound_as_it_stands() {
+    for overlay in fixture::OVERLAYS {
+        assert_eq!(problems(&fixture::overlay(overlay)), Vec::<String>::new(), "{overlay}");
     }
 }
 

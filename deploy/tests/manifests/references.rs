@@ -28,6 +28,7 @@ pub(crate) fn problems(manifests: &Manifests) -> Vec<String> {
             problems.push(format!("{document} is there twice"));
         }
         problems.extend(selector_problem(document).map(|problem| format!("{document}: {problem}")));
+        problems.extend(account_problem(manifests, document).map(|problem| format!("{document}: {problem}")));
         problems
             .extend(volume_problems(manifests, document).into_iter().map(|problem| format!("{document}: {problem}")));
     }
@@ -52,6 +53,23 @@ fn selector_problem(document: &Document) -> Option<String> {
     let selector = document.value.pointer("/spec/selector/matchLabels").unwrap_or(&Value::Null);
     let labels = pod_labels(document).unwrap_or(&Value::Null);
     (!selects(selector, labels)).then(|| format!("the selector {selector} does not pick its own pods {labels}"))
+}
+
+/// The service account must be there, and where Azure's webhook is to give the pod an identity, say which.
+fn account_problem(manifests: &Manifests, document: &Document) -> Option<String> {
+    let pod = document.pod()?;
+    let wants_identity = pod_labels(document)
+        .and_then(|labels| labels.get("azure.workload.identity/use"))
+        .is_some_and(|value| value.as_str() == Some("true"));
+    let name = text(pod, "serviceAccountName");
+    let Some(account) = manifests.find("ServiceAccount", name) else {
+        return match name {
+            "" => wants_identity.then(|| "it is to get an identity, but has no serviceAccountName".to_owned()),
+            name => Some(format!("there is no ServiceAccount {name}")),
+        };
+    };
+    let annotation = account.value.pointer("/metadata/annotations/azure.workload.identity~1client-id");
+    (wants_identity && annotation.is_none()).then(|| format!("{account} has no azure.workload.identity/client-id"))
 }
 
 fn volume_problems(manifests: &Manifests, document: &Document) -> Vec<String> {
