@@ -14,9 +14,22 @@ pub struct Document {
     pub file: PathBuf,
     /// What it says.
     pub value: Value,
+    /// The namespace that its own file gives it: kustomize still knows it by that one when a kustomization has changed it.
+    pub(crate) written_namespace: Option<String>,
 }
 
 impl Document {
+    pub(crate) fn written(file: &Path, value: Value) -> Self {
+        let written_namespace = value.pointer("/metadata/namespace").and_then(Value::as_str).map(str::to_owned);
+        Self { file: file.to_owned(), value, written_namespace }
+    }
+
+    /// Whether kustomize takes a patch for it: of the same kind and name, and in a namespace that it has or had.
+    pub(crate) fn is_patched_by(&self, patch: &Self) -> bool {
+        let own = [self.namespace(), self.written_namespace.as_deref()];
+        self.kind() == patch.kind() && self.name() == patch.name() && own.contains(&patch.namespace())
+    }
+
     /// Its `kind`, empty when it has none.
     pub fn kind(&self) -> &str {
         self.text("/kind").unwrap_or_default()
@@ -58,7 +71,7 @@ impl fmt::Display for Document {
 pub fn read_file(path: &Path) -> Result<Vec<Document>, ReadError> {
     let values: Vec<Value> =
         serde_saphyr::from_multiple(&read_text(path)?).map_err(|error| ReadError::yaml(path, &error))?;
-    Ok(values.into_iter().map(|value| Document { file: path.to_owned(), value }).collect())
+    Ok(values.into_iter().map(|value| Document::written(path, value)).collect())
 }
 
 pub(crate) fn read_text(path: &Path) -> Result<String, ReadError> {

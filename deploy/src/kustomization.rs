@@ -132,11 +132,11 @@ fn read_folder(folder: &Path) -> Result<Manifests, ReadError> {
     for Patch { path: file } in patches {
         let file = folder.join(file);
         for patch in read_file(&file)? {
-            let target = manifests
-                .documents
-                .iter_mut()
-                .find(|document| document.kind() == patch.kind() && document.name() == patch.name())
-                .ok_or_else(|| ReadError::form(&file, format!("there is no {patch} to patch")))?;
+            let target =
+                manifests.documents.iter_mut().find(|document| document.is_patched_by(&patch)).ok_or_else(|| {
+                    let place = patch.namespace().map_or("without a namespace".to_owned(), |name| format!("in {name}"));
+                    ReadError::form(&file, format!("there is no {patch} {place} to patch"))
+                })?;
             merge(&mut target.value, patch.value);
         }
         manifests.files.push(file);
@@ -220,6 +220,20 @@ mod tests {
         let wanted = json!({"containers": [
             {"name": "a", "env": [{"name": "X", "value": "3"}, {"name": "Y", "value": "2"}]}, {"name": "b"}]});
         assert_eq!(target, wanted);
+    }
+
+    #[test]
+    fn a_patch_is_for_what_has_or_had_its_namespace() {
+        let document = |namespace: Option<&str>| {
+            let metadata = json!({"name": "a", "namespace": namespace});
+            Document::written(Path::new("a.yaml"), json!({"kind": "ScaledObject", "metadata": metadata}))
+        };
+        let mut target = document(None);
+        target.value["metadata"]["namespace"] = json!("given");
+        assert!(target.is_patched_by(&document(None)), "by the name that its file gives");
+        assert!(target.is_patched_by(&document(Some("given"))), "by the name that the kustomization gave");
+        assert!(!target.is_patched_by(&document(Some("other"))));
+        assert!(!document(Some("given")).is_patched_by(&document(None)), "its own file gives it one");
     }
 
     #[test]
