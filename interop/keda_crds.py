@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Our ScaledObjects against KEDA's own CRD, from KEDA's released Go module, as strictly as the API server does it.
+"""Our objects of KEDA's kinds against KEDA's own CRDs, from KEDA's released Go module, as strictly as the API server does it.
 
-The API server prunes unknown fields with a warning; here they are errors. CEL rules (`x-kubernetes-validations`) need an
-API server to run; the one that the ScaledObject of 2.21 has is written out below, and one that is not stops the check.
+Files may hold other kinds too, which are passed over; a kind in KEDA's own API group that has no CRD is a mistake. The
+API server prunes unknown fields with a warning; here they are errors. CEL rules (`x-kubernetes-validations`) need an API
+server to run; the one that the ScaledObject of 2.21 has is written out below, and one that is not stops the check.
 Usage: keda_crds.py --crds DIR FILE...
 """
 
@@ -20,6 +21,8 @@ RULES = {
     "!has(self.minReplicaCount) || self.minReplicaCount <= (has(self.maxReplicaCount) ? self.maxReplicaCount : 100)":
         lambda spec: spec.get("minReplicaCount", 0) <= spec.get("maxReplicaCount", 100),
 }
+
+GROUP = "keda.sh"
 
 INTEGERS = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
 
@@ -61,7 +64,7 @@ def validators(folder):
             # The API server checks these two against what was asked for; their own schema is any text.
             schema["properties"]["metadata"] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
             key = (f"{crd['spec']['group']}/{version['name']}", names["kind"])
-            if key == ("keda.sh/v1alpha1", "ScaledObject"):
+            if crd["spec"]["group"] == GROUP:
                 found[key] = Validator(strict(schema))
     return found
 
@@ -77,6 +80,12 @@ Validator = jsonschema.validators.extend(
 )
 
 
+def is_of_keda(document):
+    """Whether the kind is KEDA's, known or not; `apiVersion: v1` is of the group without a name."""
+    group, _, _version = document.get("apiVersion", "").rpartition("/")
+    return group == GROUP or group.endswith(f".{GROUP}")
+
+
 def problems(validators_by_kind, document):
     validator = validators_by_kind.get((document.get("apiVersion"), document.get("kind")))
     if validator is None:
@@ -84,14 +93,28 @@ def problems(validators_by_kind, document):
     return [f"{'/'.join(map(str, error.absolute_path))}: {error.message}" for error in validator.iter_errors(document)]
 
 
-def a_file_fits(validators_by_kind, path):
+def of_keda(path):
+    """The documents of a file that are of KEDA's kinds."""
     documents = [document for document in yaml.safe_load_all(path.read_text(encoding="utf-8")) if document]
-    expect(len(documents), 1, "documents in the file")
+    return [document for document in documents if is_of_keda(document)]
+
+
+def a_file_fits(validators_by_kind, path):
+    documents = of_keda(path)
+    expect(len(documents), 1, "documents of KEDA's kinds in the file")
     expect(problems(validators_by_kind, documents[0]), [], "problems")
 
 
-def damages_are_noticed(validators_by_kind, path):
-    sound = yaml.safe_load(path.read_text(encoding="utf-8"))
+def every_kind_is_met(files):
+    """That nothing is passed over by mistake: of each kind that we offer there was one."""
+    kinds = {document["kind"] for path in files for document in of_keda(path)}
+    expect(kinds, {"ScaledObject", "ScaledJob", "ClusterTriggerAuthentication"}, "kinds in the files")
+
+
+def damages_are_noticed(validators_by_kind, files):
+    by_kind = {document["kind"]: document for path in files for document in of_keda(path)}
+    sound = yaml.safe_load(files[0].read_text(encoding="utf-8"))
+    expect((sound["kind"], problems(validators_by_kind, sound)), ("ScaledObject", []), "the first file, undamaged")
 
     def behavior(spec):
         return spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
@@ -111,6 +134,22 @@ def damages_are_noticed(validators_by_kind, path):
         damage(document["spec"])
         if not problems(validators_by_kind, document):
             raise Failed(f"{what} was not noticed")
+    for kind, what, damage in [
+        ("ScaledJob", "an unknown field of a Job's pod", lambda it: pod(it).update(restartPolice="Never")),
+        ("ScaledJob", "no Job", lambda it: it["spec"].pop("jobTargetRef")),
+        ("ClusterTriggerAuthentication", "an unknown field", lambda it: it["spec"].update(secretTargetReference=[])),
+        ("ClusterTriggerAuthentication", "no key", lambda it: it["spec"]["secretTargetRef"][0].pop("key")),
+        ("ScaledJob", "a kind that KEDA has not", lambda it: it.update(kind="ScaledCronJob")),
+        ("ScaledJob", "a version that KEDA has not", lambda it: it.update(apiVersion="keda.sh/v1")),
+    ]:
+        document = copy.deepcopy(by_kind[kind])
+        damage(document)
+        if not (is_of_keda(document) and problems(validators_by_kind, document)):
+            raise Failed(f"{kind}: {what} was not noticed")
+
+
+def pod(scaled_job):
+    return scaled_job["spec"]["jobTargetRef"]["template"]["spec"]
 
 
 def main():
@@ -121,7 +160,8 @@ def main():
     found = validators(arguments.crds)
     files = [path for path in arguments.files if path.name != "kustomization.yaml"]
     checks = [(f"{path} fits KEDA's CRD", lambda path=path: a_file_fits(found, path)) for path in files]
-    checks.append(("damaged ones do not", lambda: damages_are_noticed(found, files[0])))
+    checks.append(("every kind is among them", lambda: every_kind_is_met(files)))
+    checks.append(("damaged ones do not fit", lambda: damages_are_noticed(found, files)))
     return run_checks(checks)
 
 
