@@ -1,6 +1,6 @@
 //! The exposition as a whole, and that nobody can make it grow without end.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use externalscaler::ScaledObjectRef;
 use proptest::prelude::*;
@@ -91,6 +91,8 @@ async fn a_trigger_that_nobody_asks_about_gives_its_place_back() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// Whatever callers name, the series are no more than the caps and one `other`, and counting loses nothing.
     #[test]
     fn no_caller_makes_more_series_than_the_caps(
@@ -160,4 +162,97 @@ fn reference_table(exposition: &str) -> String {
         table.push_str(&format!("| `{name}{suffix}` | {kind} | {of_it} | {} |\n", help.trim_end_matches('.')));
     }
     table
+}
+
+/// All names that samples have, such as `…_bucket` and `…_total`, and all labels.
+fn samples_and_labels(exposition: &str) -> (BTreeSet<&str>, BTreeSet<&str>) {
+    let samples = exposition.lines().filter(|line| !line.starts_with('#'));
+    let names = samples.clone().filter_map(|line| line.split(['{', ' ']).next()).collect();
+    let sets = samples.filter_map(|line| line.split_once('{'));
+    let labels = sets.flat_map(|(_, rest)| rest.split("\",").filter_map(|label| Some(label.split_once('=')?.0)));
+    (names, labels.collect())
+}
+
+/// That every metric and label in these `PromQL` expressions is one that is exported.
+fn assert_exported(expressions: &[String]) {
+    let exposition = used().exposition();
+    let (names, labels) = samples_and_labels(&exposition);
+    let word = regex::Regex::new("[A-Za-z_][A-Za-z0-9_]*").expect("a good pattern");
+    let name = regex::Regex::new("(?:servicebus_scaler|process)_[a-z_]+").expect("a good pattern");
+    let grouping = regex::Regex::new(r"(?:by|on|without) \(([^)]*)\)").expect("a good pattern");
+    let selector = regex::Regex::new(r#"([A-Za-z_]+)(?:=~|!~|!=|=)""#).expect("a good pattern");
+    // What Prometheus itself puts on.
+    let is_label = |label: &str| labels.contains(label) || matches!(label, "instance" | "job" | "pod");
+    let mut found = 0;
+    for expression in expressions {
+        for name in name.find_iter(expression).map(|name| name.as_str()) {
+            assert!(names.contains(name), "{name} is not exported, but asked for in {expression}");
+            found += 1;
+        }
+        let groups = grouping.captures_iter(expression).map(|captures| captures.extract::<1>().1[0]);
+        let grouped = groups.flat_map(|labels| word.find_iter(labels).map(|label| label.as_str()));
+        let selected = selector.captures_iter(expression).map(|captures| captures.extract::<1>().1[0]);
+        for label in grouped.chain(selected) {
+            assert!(is_label(label), "{label} is no label, but asked for in {expression}");
+        }
+    }
+    assert!(found >= expressions.len(), "every expression asks for a metric");
+}
+
+/// All texts under this key, wherever it stands.
+fn texts_under(key: &str, value: &serde_json::Value, texts: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(members) => {
+            texts.extend(members.get(key).and_then(serde_json::Value::as_str).map(str::to_owned));
+            members.values().for_each(|member| texts_under(key, member, texts));
+        }
+        serde_json::Value::Array(members) => members.iter().for_each(|member| texts_under(key, member, texts)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_dashboard_asks_for_what_is_exported_and_shows_all_of_it() {
+    let text = include_str!("../../../deploy/dashboards/servicebus-scaler.json");
+    let dashboard: serde_json::Value = serde_json::from_str(text).expect("JSON");
+    let mut expressions = Vec::new();
+    texts_under("expr", &dashboard, &mut expressions);
+    texts_under("definition", &dashboard, &mut expressions);
+    assert_exported(&expressions);
+    let all = expressions.join(" ");
+    let exposition = used().exposition();
+    for family in exposition.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
+        assert!(all.contains(family), "no panel shows {family}");
+    }
+    let panels = dashboard["panels"].as_array().expect("a list");
+    let ids: BTreeSet<_> = panels.iter().filter_map(|panel| panel["id"].as_u64()).collect();
+    assert_eq!(ids.len(), panels.len(), "every panel has a number of its own");
+    let place = |panel: &serde_json::Value, side: &str| panel["gridPos"][side].as_u64().expect("a place");
+    let are_apart = |one: &serde_json::Value, other: &serde_json::Value| {
+        let is_before = |from: &str, length: &str| place(one, from) + place(one, length) <= place(other, from);
+        is_before("x", "w") || is_before("y", "h")
+    };
+    for (index, one) in panels.iter().enumerate() {
+        for other in &panels[index + 1..] {
+            assert!(are_apart(one, other) || are_apart(other, one), "{} overlaps {}", one["title"], other["title"]);
+        }
+        let is_explained = one["type"] == "row" || one["description"].as_str().is_some_and(|text| text.ends_with('.'));
+        assert!(is_explained, "{} says what it shows", one["title"]);
+    }
+}
+
+#[test]
+fn the_alerts_ask_for_what_is_exported_and_say_what_to_do() {
+    let text = include_str!("../../../deploy/alerts/servicebus-scaler.yaml");
+    let rule: serde_json::Value = serde_saphyr::from_str(text).expect("YAML");
+    let groups = rule["spec"]["groups"].as_array().expect("a list");
+    let rules: Vec<_> = groups.iter().flat_map(|group| group["rules"].as_array().expect("a list")).collect();
+    let expressions: Vec<_> = rules.iter().map(|rule| rule["expr"].as_str().expect("a text").to_owned()).collect();
+    assert_exported(&expressions);
+    for rule in rules {
+        for text in [&rule["for"], &rule["labels"]["severity"], &rule["annotations"]["summary"]] {
+            assert!(text.is_string(), "{rule}");
+        }
+        assert!(rule["annotations"]["description"].as_str().is_some_and(|text| text.len() > 50), "{rule}");
+    }
 }
