@@ -69,6 +69,8 @@ fn every_yaml_file_here_is_checked() {
     let mut read: Vec<_> = fixture::OVERLAYS.into_iter().flat_map(|name| fixture::overlay(name).files).collect();
     read.extend(fixture::scaled_object_files());
     read.extend(fixture::example_files());
+    // The scaler's own tests hold it against the metrics that there are.
+    read.push(fixture::root().join("alerts/servicebus-scaler.yaml"));
     let read: Vec<_> = read.iter().map(|path| path.canonicalize().expect("it was read")).collect();
     let unread: Vec<_> = fixture::yaml_files().into_iter().filter(|path| !read.contains(path)).collect();
     assert_eq!(unread, Vec::<std::path::PathBuf>::new(), "no overlay and no check reads these");
