@@ -7,6 +7,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 mod check;
+mod explain;
 mod help;
 mod migrate;
 
