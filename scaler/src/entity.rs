@@ -3,7 +3,6 @@
 //! Plain data. Metadata becomes this in [`crate::trigger`]; [`crate::readings`] reads it.
 
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use regex::{Regex, RegexBuilder};
@@ -123,33 +122,17 @@ pub enum Operation {
     Average,
 }
 
-/// A pattern, in Go's syntax, that a whole name must match. Equal when its text is. Cheap to clone.
-#[derive(Clone)]
+/// A sound pattern, in Go's syntax, that a whole name must match. Holds its text alone: what it compiles to may take hundreds
+/// of KiB, and triggers are remembered by the thousand. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct NamePattern {
     text: Arc<str>,
-    compiled: Regex,
 }
 
 impl NamePattern {
-    /// Compiles a pattern, within limits of length and memory. The error says what is wrong, in one line.
+    /// Checks a pattern, within limits of length and memory. The error says what is wrong, in one line.
     pub fn new(text: &str) -> Result<Self, String> {
-        if text.len() > MAX_PATTERN_BYTES {
-            return Err(format!("it has {} bytes, more than {MAX_PATTERN_BYTES}", text.len()));
-        }
-        // No group is left open or closed too often, so nothing can leave the parentheses put around it.
-        let pattern = format!(r"\A(?:{})\z", go_syntax::translate(text)?);
-        let mut builder = RegexBuilder::new(&pattern);
-        let compiled = builder.size_limit(MAX_COMPILED_BYTES).dfa_size_limit(MAX_COMPILED_BYTES).build();
-        match compiled {
-            Ok(compiled) => Ok(Self { text: text.into(), compiled }),
-            Err(regex::Error::CompiledTooBig(limit)) => Err(format!("it takes more than {limit} bytes of memory")),
-            // Of the text that the translation wrote, which the last line does not show.
-            Err(error) => {
-                let lines = error.to_string();
-                let reason = lines.lines().last().unwrap_or_default();
-                Err(reason.strip_prefix("error: ").unwrap_or(reason).to_owned())
-            }
-        }
+        compiled(text).map(|_| Self { text: text.into() })
     }
 
     /// As written.
@@ -157,29 +140,34 @@ impl NamePattern {
         &self.text
     }
 
-    /// Whether the whole name matches.
-    pub fn matches(&self, name: &str) -> bool {
-        self.compiled.is_match(name)
+    /// Compiles it: what this returns says of a name whether the whole of it matches.
+    pub fn matcher(&self) -> impl Fn(&str) -> bool + use<> {
+        let compiled = compiled(&self.text).expect("it could be compiled when it was checked");
+        move |name| compiled.is_match(name)
     }
+}
+
+fn compiled(text: &str) -> Result<Regex, String> {
+    if text.len() > MAX_PATTERN_BYTES {
+        return Err(format!("it has {} bytes, more than {MAX_PATTERN_BYTES}", text.len()));
+    }
+    // No group is left open or closed too often, so nothing can leave the parentheses put around it.
+    let pattern = format!(r"\A(?:{})\z", go_syntax::translate(text)?);
+    let mut builder = RegexBuilder::new(&pattern);
+    builder.size_limit(MAX_COMPILED_BYTES).dfa_size_limit(MAX_COMPILED_BYTES).build().map_err(|error| match error {
+        regex::Error::CompiledTooBig(limit) => format!("it takes more than {limit} bytes of memory"),
+        // Of the text that the translation wrote, which the last line does not show.
+        error => {
+            let lines = error.to_string();
+            let reason = lines.lines().last().unwrap_or_default();
+            reason.strip_prefix("error: ").unwrap_or(reason).to_owned()
+        }
+    })
 }
 
 impl fmt::Debug for NamePattern {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.text.fmt(formatter)
-    }
-}
-
-impl PartialEq for NamePattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
-impl Eq for NamePattern {}
-
-impl Hash for NamePattern {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.text.hash(state);
     }
 }
 

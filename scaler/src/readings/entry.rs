@@ -230,7 +230,8 @@ impl Entry {
         match &state.matches {
             Some((known, names)) if *known == membership => Arc::clone(names),
             _ => {
-                let matching = names.filter(|(_, written)| pattern.pattern.matches(written));
+                let is_match = pattern.pattern.matcher();
+                let matching = names.filter(|(_, written)| is_match(written));
                 let names: Arc<[_]> = matching.map(|(name, _)| Arc::clone(name)).collect();
                 state.matches = Some((membership, Arc::clone(&names)));
                 names

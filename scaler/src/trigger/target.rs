@@ -19,8 +19,8 @@ use crate::entity::{Entity, Listing, Matching, NamePattern, Operation, Target};
 const MAX_PATH: usize = 260;
 /// Longest name of a subscription, in characters.
 const MAX_SUBSCRIPTION: usize = 50;
-/// Most compiled patterns that are remembered; each takes at most a few hundred KiB.
-const MAX_PATTERNS: u64 = 256;
+/// Most patterns that are remembered to be sound, or what is wrong with them.
+const MAX_PATTERNS: u64 = 1_000;
 
 type Compiled = Result<NamePattern, Arc<str>>;
 

@@ -99,8 +99,8 @@ async fn a_changed_secret_counts_without_a_restart_and_a_broken_one_changes_noth
     std::fs::write(scaler.file("orders"), broker.connection_string()).expect("the folder is writable");
     testbench::until("the new secret to be in force", async || scaler.ask("shop", &[orders]).await.is_ok()).await;
 
-    let broken = "Endpoint=sb://h;SharedAccessKeyName=n;SharedAccessKey=TOPSECRET;SharedAccessKey=TOPSECRET";
-    std::fs::write(scaler.file("orders"), broken).expect("the folder is writable");
+    let twice = "Endpoint=sb://h;SharedAccessKeyName=n;SharedAccessKey=TOPSECRET;SharedAccessKey=TOPSECRET";
+    std::fs::write(scaler.file("orders"), twice).expect("the folder is writable");
     scaler.program.until_said("the one before it stays", 1).await;
     scaler.ask("shop", &[orders]).await.expect("the credential before stays");
     for times in 1..=3 {
