@@ -1,0 +1,77 @@
+//! `GetMetrics` on the one connection that also carries thousands of push streams, as KEDA's operator has it.
+//!
+//! Calls are made at a fixed rate, and each is timed from when it was due, so one that waits behind others counts its wait.
+//! What is asked for is in the cache: it is the connection that is measured, not Service Bus.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use externalscaler::GetMetricsRequest;
+use tokio::task::JoinSet;
+
+use crate::stack::{Client, Stack, metrics_request, queue};
+use crate::summary::Times;
+use crate::wakeups::open;
+
+/// `ScaledObject`s that are asked about in turn.
+const ASKED: usize = 100;
+/// Readings stay in the cache for longer than this runs.
+const WARM: &str = "cacheTtlSeconds: 300";
+
+/// How many streams beside, and the calls.
+#[derive(Clone, Copy)]
+pub(crate) struct Load {
+    pub(crate) streams: usize,
+    /// Calls a second.
+    pub(crate) rate: u32,
+    pub(crate) length: Duration,
+}
+
+/// How long calls took.
+pub(crate) struct Measured {
+    pub(crate) before: Times,
+    /// Beside the streams.
+    pub(crate) beside: Times,
+    /// After they were closed.
+    pub(crate) after: Times,
+}
+
+/// Measures without streams, with them, and without them again; so what else the machine does would show.
+pub(crate) async fn measure(load: Load, read_latency: Duration) -> anyhow::Result<Measured> {
+    let Load { streams, rate, length } = load;
+    let stack = Stack::start(streams, WARM, read_latency).await?;
+    let mut requests = Vec::new();
+    for number in 0..ASKED.min(streams) {
+        let request = metrics_request(&stack.client, &stack.scaled_object(number, &queue(number))).await?;
+        // Into the cache.
+        stack.client.clone().get_metrics(request.clone()).await?;
+        requests.push(request);
+    }
+    let before = paced(&stack.client, &requests, rate, length).await?;
+
+    let listeners = open(&stack, streams, queue).await?;
+    let beside = paced(&stack.client, &requests, rate, length).await?;
+    // Or it was not what it says it is.
+    let connections = stack.metric("servicebus_scaler_connections_open ").await?;
+    ensure!(connections.to_bits() == 1_f64.to_bits(), "{connections} connections are open instead of one");
+    let still_open = listeners.iter().filter(|listener| listener.is_open()).count();
+    ensure!(still_open == streams, "{still_open} of {streams} streams are open");
+
+    drop(listeners);
+    let after = paced(&stack.client, &requests, rate, length).await?;
+    stack.stop().await?;
+    Ok(Measured { before, beside, after })
+}
+
+async fn paced(client: &Client, requests: &[GetMetricsRequest], rate: u32, length: Duration) -> anyhow::Result<Times> {
+    let period = Duration::from_secs(1) / rate;
+    let begun = tokio::time::Instant::now();
+    let mut answers = JoinSet::new();
+    for (number, request) in (0..(length.as_secs_f64() * f64::from(rate)) as u32).zip(requests.iter().cycle()) {
+        let due = begun + period * number;
+        tokio::time::sleep_until(due).await;
+        let (mut client, request) = (client.clone(), request.clone());
+        answers.spawn(async move { client.get_metrics(request).await.map(|_| due.elapsed()) });
+    }
+    Ok(answers.join_all().await.into_iter().collect::<Result<_, _>>()?)
+}
