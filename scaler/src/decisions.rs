@@ -75,6 +75,17 @@ fn known_profiles(config: &Config) -> String {
     config.profiles.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
+impl Refusal {
+    /// Whether the log has it already, in one line for all triggers that it concerns (see `readings`).
+    pub(crate) fn is_told_for_all(&self) -> bool {
+        let Self::Read { failure, .. } = self else { return false };
+        match **failure {
+            ReadFailure::Throttled { .. } | ReadFailure::Unreachable(_) | ReadFailure::Unauthorized(_) => true,
+            ReadFailure::NotFound(_) | ReadFailure::OverBudget(_) => false,
+        }
+    }
+}
+
 /// The refusal that a failed read becomes.
 pub(crate) fn unreadable(trigger: &Trigger, failure: Arc<ReadFailure>) -> Refusal {
     Refusal::Read { target: trigger.target.clone(), failure }

@@ -109,7 +109,7 @@ impl Service {
                 Ok(outcome) => Ok((outcome, call)),
                 Err(refusal) => {
                     let status = reply::status(&refusal);
-                    self.telemetry.refused(known, &status);
+                    self.telemetry.refused(known, &status, !refusal.is_told_for_all());
                     call.end(status.code());
                     Err(status)
                 }

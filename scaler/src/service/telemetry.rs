@@ -44,9 +44,13 @@ impl Telemetry {
         self.metrics.trigger(id, metric_value(decision.replicas, target), target, decision.active);
     }
 
-    /// A call about a trigger was refused. The one place where a refusal is logged: it leaves the scaler here.
-    pub(super) fn refused(&self, known: &Known, status: &Status) {
+    /// A call about a trigger was refused. The one place where a refusal is logged, since it leaves the scaler here; but
+    /// for one that was told once for all triggers that it concerns.
+    pub(super) fn refused(&self, known: &Known, status: &Status, is_news: bool) {
         known.refused(status);
+        if !is_news {
+            return;
+        }
         if let Some(unlogged) = self.refusals.turn(known.id(), status) {
             let (trigger, problem) = (known.id().hash(), status.message());
             tracing::warn!(code = ?status.code(), trigger, problem, unlogged, "refused");
