@@ -11,6 +11,6 @@ fn main() -> ExitCode {
         return role.play();
     }
     // The demo's own libraries do not log: the terminal belongs to the view, and what happens is in its events.
-    let log = runtime::LogArgs { log_level: "off".to_owned(), log_format: runtime::LogFormat::Text };
+    let log = runtime::LogArgs::off();
     runtime::main(demo::NAME, &log, |shutdown| demo::run(run, shutdown))
 }

@@ -5,6 +5,8 @@
 mod logs;
 mod ready;
 mod run;
+#[cfg(feature = "otlp")]
+mod traces;
 
 pub use logs::{LogArgs, LogFormat, LogLevelError, change_log_level, log_level, reset_log_level};
 pub use ready::{Ready, announce};

@@ -31,11 +31,34 @@ pub struct LogArgs {
     /// Format of the log lines on stderr
     #[arg(long, env = "LOG_FORMAT", default_value = "text", global = true, value_name = "FORMAT")]
     pub log_format: LogFormat,
+    /// OTLP collector (gRPC, http://) that traces are sent to; how many, `OTEL_TRACES_SAMPLER` says
+    #[cfg(feature = "otlp")]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", global = true, value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+}
+
+/// What must live for as long as the process logs.
+#[derive(Default)]
+pub(crate) struct Installed {
+    #[cfg(feature = "otlp")]
+    _traces: Option<crate::traces::Traces>,
 }
 
 impl LogArgs {
-    /// Installs the process's log subscriber. A second call in one process keeps the first subscriber.
-    pub fn install(&self) -> anyhow::Result<()> {
+    /// No logs at all, for a program whose terminal is for something else.
+    pub fn off() -> Self {
+        Self {
+            log_level: "off".to_owned(),
+            log_format: LogFormat::Text,
+            #[cfg(feature = "otlp")]
+            otlp_endpoint: None,
+        }
+    }
+
+    /// Installs the process's log subscriber, for the program of this name. A second call in one process keeps the first
+    /// subscriber. Needs to be called within a tokio runtime.
+    #[cfg_attr(not(feature = "otlp"), expect(unused_variables, reason = "only traces carry the program's name"))]
+    pub(crate) fn install(&self, name: &'static str) -> anyhow::Result<Installed> {
         let filter = EnvFilter::try_new(&self.log_level).map_err(|error| {
             anyhow::anyhow!(
                 "--log-level {:?} is not a filter such as `info` or `scaler=debug,warn`: {error}",
@@ -49,14 +72,23 @@ impl LogArgs {
             LogFormat::Text => lines.boxed(),
             LogFormat::Json => lines.json().boxed(),
         };
-        if tracing_subscriber::registry().with(filter).with(lines).try_init().is_err() {
+        let subscriber = tracing_subscriber::registry().with(filter).with(lines);
+        #[cfg(feature = "otlp")]
+        let traces =
+            self.otlp_endpoint.as_deref().map(|endpoint| crate::traces::Traces::to(endpoint, name)).transpose()?;
+        #[cfg(feature = "otlp")]
+        let subscriber = subscriber.with(traces.as_ref().map(crate::traces::Traces::layer));
+        if subscriber.try_init().is_err() {
             tracing::debug!("logs were set up before; the first set-up stays");
-            return Ok(());
+            return Ok(Installed::default());
         }
         let started_with = self.log_level.clone();
         let in_force = Mutex::new(started_with.clone());
         FILTER.get_or_init(|| Filter { handle, started_with, in_force });
-        Ok(())
+        Ok(Installed {
+            #[cfg(feature = "otlp")]
+            _traces: traces,
+        })
     }
 }
 

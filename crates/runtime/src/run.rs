@@ -8,19 +8,24 @@ use crate::LogArgs;
 
 /// Runs one program. `program` gets a token that is cancelled on SIGTERM or SIGINT; it then stops cleanly and returns.
 /// An error is printed as one line on stderr, its whole chain included, and the exit code is 1.
-pub fn main<F, Fut>(name: &str, logs: &LogArgs, program: F) -> ExitCode
+pub fn main<F, Fut>(name: &'static str, logs: &LogArgs, program: F) -> ExitCode
 where
     F: FnOnce(CancellationToken) -> Fut,
     Fut: Future<Output = anyhow::Result<ExitCode>>,
 {
-    let result = logs.install().and_then(|()| {
+    let run = || {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let entered = runtime.enter();
+        // Dropped before the runtime, which sends the last of it.
+        let _installed = logs.install(name)?;
+        drop(entered);
         runtime.block_on(async {
             let shutdown = CancellationToken::new();
             watch_signals(&shutdown)?;
             program(shutdown).await
         })
-    });
+    };
+    let result: anyhow::Result<ExitCode> = run();
     result.unwrap_or_else(|error| {
         eprintln!("{name}: {error:#}");
         ExitCode::FAILURE

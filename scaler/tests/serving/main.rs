@@ -8,3 +8,5 @@ mod metrics;
 mod mutual_tls;
 mod process;
 mod support;
+#[cfg(feature = "otlp")]
+mod traces;

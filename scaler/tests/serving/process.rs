@@ -18,7 +18,7 @@ use crate::support::{assert_ends_with_ok, http, scaled_object, until, within};
 /// After SIGTERM, Kubernetes waits this long before it kills (`terminationGracePeriodSeconds`).
 const GRACE_PERIOD: Duration = Duration::from_secs(30);
 
-async fn started(arguments: &[&str], folder: &Path) -> (Program, Ready) {
+pub(crate) async fn started(arguments: &[&str], folder: &Path) -> (Program, Ready) {
     let ready = folder.join("ready.json");
     let always = ["serve", "--listen", "127.0.0.1:0", "--ready-file", ready.to_str().expect("UTF-8")];
     let program = Program::start(env!("CARGO_BIN_EXE_scaler"), &[&always, arguments].concat(), &[]);
@@ -27,7 +27,7 @@ async fn started(arguments: &[&str], folder: &Path) -> (Program, Ready) {
     (program, serde_json::from_str(&ready).expect("JSON"))
 }
 
-fn of_broker(broker: &Broker, queue: &str, name: &str) -> ScaledObjectRef {
+pub(crate) fn of_broker(broker: &Broker, queue: &str, name: &str) -> ScaledObjectRef {
     let mut trigger = scaled_object(name);
     trigger.scaler_metadata.insert("queueName".to_owned(), queue.to_owned());
     trigger.scaler_metadata.insert("connectionFromEnv".to_owned(), broker.connection_string().to_owned());
