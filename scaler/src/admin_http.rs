@@ -2,7 +2,7 @@
 //!
 //! Two routers for two listeners, so that what is for this host cannot be reached by any path at the pod's address. Whether
 //! it is alive says nothing about Service Bus: a fault over there must not restart a healthy scaler. What a connection may cost
-//! is [`listener`]'s business.
+//! is `listener`'s business.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;

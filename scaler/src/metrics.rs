@@ -1,7 +1,7 @@
 //! What the scaler tells Prometheus: every metric's name, labels and meaning, and the handles that count.
 //!
 //! [`Metrics`] needs no server and no global: clones share one registry, and tests make their own. Label values are ours or
-//! few (methods, codes, kinds), or capped: triggers in [`triggers`], namespaces of Service Bus in [`hosts`]; what is beyond a
+//! few (methods, codes, kinds), or capped: triggers in `triggers`, namespaces of Service Bus in `hosts`; what is beyond a
 //! cap is counted under `other`. Nothing here decides anything, and no label ever holds a secret.
 
 use std::fmt;

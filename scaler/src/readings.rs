@@ -4,8 +4,8 @@
 //! of a page of the listing with all its neighbours. When a refresh fails, or credits are short, the last reading stands in
 //! until it is too old; then the failure is the answer, never a made-up zero.
 //!
-//! The story: [`Readings`] keeps an [`entry`] for each target; its [`rack`] asks the pure [`catalogue`] what to read; the
-//! [`namespace`] begins that when its budget and its [`backoff`] allow. Deciding and replying happen elsewhere.
+//! The story: [`Readings`] keeps an `entry` for each target; its `rack` asks the pure `catalogue` what to read; the
+//! `namespace` begins that when its budget and its `backoff` allow. Deciding and replying happen elsewhere.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -2,7 +2,7 @@
 //!
 //! Every unary call has a deadline of its own, since KEDA sets none and a call that hangs blocks that `ScaledObject`'s whole
 //! loop. `GetMetricSpec` does no I/O: an error there would switch off the user's `fallback` (keda#8056). What each call came
-//! to is counted, explained and, if it was refused, logged in [`telemetry`].
+//! to is counted, explained and, if it was refused, logged in `telemetry`.
 
 use std::sync::Arc;
 use std::time::Duration;
