@@ -23,6 +23,9 @@ const (
 	// phaseMargin keeps every call away from the moments at which the counters are read, which are multiples of both
 	// intervals: otherwise a call could count on one side and, some milliseconds off, not on the other.
 	phaseMargin = 750 * time.Millisecond
+	// countersDelay: a call on a busy machine is late, never early. So the counters are read just before the first call after
+	// that moment is due, and the last one before it has had nearly twice phaseMargin.
+	countersDelay = phaseMargin - 100*time.Millisecond
 	// callPatience is far beyond what any answer should take; KEDA itself sets no deadline.
 	callPatience = 20 * time.Second
 )
@@ -84,7 +87,7 @@ func measure(ctx context.Context, build builder, objects []*kedaConfig, cell cel
 		timers := timersOf(phases, cell.Busy, began)
 		askers.Go(func() { tape.askUntil(ctx, scaler, timers, cell.reading(), from, to) })
 	}
-	read, countErr := meters.between(ctx, from, to)
+	read, countErr := meters.between(ctx, from.Add(countersDelay), to.Add(countersDelay))
 	askers.Wait()
 	if err := errors.Join(ctx.Err(), countErr); err != nil {
 		return measured{}, err
