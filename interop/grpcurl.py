@@ -2,8 +2,8 @@
 """grpcurl against our scaler, as a person would use it: everything by reflection, no proto file.
 
 Lists the services, calls all five RPCs and the health service with a broker behind the scaler, meets the errors that
-KEDA relies on, and runs the lines of the README as they stand there.
-Usage: grpcurl.py --grpcurl PATH --broker PATH --scaler PATH --sender PATH --readme FILE
+KEDA relies on, and runs the lines of the README and of docs/troubleshooting.md as they stand there.
+Usage: grpcurl.py --grpcurl PATH --broker PATH --scaler PATH --sender PATH --readme FILE --troubleshooting FILE
 """
 
 import argparse
@@ -14,6 +14,7 @@ import re
 import subprocess
 import tempfile
 
+import troubleshooting
 from programs import Failed, expect, run_checks, run_program, started
 
 SERVICE = "externalscaler.ExternalScaler"
@@ -196,6 +197,7 @@ def main():
     for program in ("grpcurl", "broker", "scaler", "sender"):
         parser.add_argument(f"--{program}", required=True, help=f"the binary of {program}")
     parser.add_argument("--readme", required=True, type=pathlib.Path, help="the README with the lines to run")
+    parser.add_argument("--troubleshooting", required=True, type=pathlib.Path, help="docs/troubleshooting.md")
     arguments = parser.parse_args()
     broker = started(arguments.broker, "--listen", "127.0.0.1:0", "--queue", "orders", "--queue", "empty")
     with broker as ready, started(arguments.scaler, "serve", "--listen", "127.0.0.1:0") as served:
@@ -212,9 +214,9 @@ def main():
         )
         readme = arguments.readme.read_text(encoding="utf-8")
         scaler = Scaler(arguments.grpcurl, served["listen"][0], connection_string, readme)
-        return run_checks([
-            (check.__name__.replace("_", " "), lambda check=check: check(scaler)) for check in CHECKS
-        ])
+        checks = [(check.__name__.replace("_", " "), lambda check=check: check(scaler)) for check in CHECKS]
+        with troubleshooting.checks(arguments) as more:
+            return run_checks(checks + more)
 
 
 if __name__ == "__main__":

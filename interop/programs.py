@@ -41,13 +41,17 @@ def await_state(read, wanted, what, seconds=10):
 
 
 @contextlib.contextmanager
-def started(*command):
-    """Runs a program until the block ends; gives its ready line. It must stop on SIGTERM with exit code 0."""
-    with tempfile.TemporaryDirectory() as folder:
-        ready_file = os.path.join(folder, "ready.json")
-        log = open(os.path.join(folder, "log"), "w+b")
+def started(*command, folder=None, log=None):
+    """Runs a program until the block ends; gives its ready line. It must stop on SIGTERM with exit code 0.
+
+    It runs in `folder`, if one is given, and writes to the file `log`, if one is given.
+    """
+    with tempfile.TemporaryDirectory() as own:
+        ready_file = os.path.join(own, "ready.json")
+        log = open(log or os.path.join(own, "log"), "w+b")
         child = subprocess.Popen(
-            [*command, "--ready-file", ready_file], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+            [*command, "--ready-file", ready_file],
+            cwd=folder, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
         )
 
         CHILDREN.add(child)
