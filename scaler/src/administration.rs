@@ -17,7 +17,7 @@ use servicebus::{AdministrationClient, AdministrationClients, AdministrationErro
 use crate::access::Access;
 use crate::entity::{Entity, Listing};
 use crate::keyed_hash::Digest;
-use crate::source::{Observed, Page, ReadFailure, Source};
+use crate::source::{LockSettings, Observed, Page, ReadFailure, Source};
 
 /// Most clients kept at a time, and for how long without use. Losing one costs nothing but making it again.
 const MAX_CLIENTS: u64 = 1_000;
@@ -104,6 +104,7 @@ fn observed(entity: &EntityDescription) -> Observed {
         counts: Counts { active, dead_letter, scheduled, transfer, transfer_dead_letter },
         status,
         requires_session: entity.requires_session,
+        locks: Some(LockSettings { duration: entity.lock_duration, max_delivery_count: entity.max_delivery_count }),
     }
 }
 

@@ -26,6 +26,7 @@ use crate::readings::{Matched, Readings};
 use crate::reply;
 use crate::scaled_object::{DEFAULT_NAMESPACE, ExternalTrigger, external_triggers, resolve_environment};
 use crate::serve::Timings;
+use crate::source::LockSettings;
 use crate::trigger::{Connection, ConnectionProblem, PolicyChoice, Trigger};
 
 const QUEUE_NAME: &str = "queueName";
@@ -245,6 +246,8 @@ impl Explanation {
                 "transferDeadLetter": counts.transfer_dead_letter,
                 "status": format!("{:?}", reading.status),
                 "requiresSession": reading.requires_session,
+                "lockDurationSeconds": judged.seen.locks.map(|locks| locks.duration.as_secs_f64()),
+                "maxDeliveryCount": judged.seen.locks.map(|locks| locks.max_delivery_count),
                 "ageSeconds": judged.seen.age.as_secs_f64(),
                 "matched": judged.seen.matched.map(|matched| {
                     json!({ "counted": matched.counted, "disabled": matched.disabled })
@@ -299,6 +302,10 @@ impl Explanation {
                 judged.seen.age.as_secs_f64(),
             ),
         );
+        if let Some(LockSettings { duration, max_delivery_count }) = judged.seen.locks {
+            let seconds = duration.as_secs_f64();
+            line("locks", format!("{seconds} s, dead-lettered after {max_delivery_count} deliveries"));
+        }
         line("policy", self.policy());
         line("why", decision.why.clone());
         line("replicas", format!("{} wanted, before the HPA's rounding, limits and behaviour", decision.replicas));

@@ -29,6 +29,17 @@ pub struct Observed {
     pub status: EntityStatus,
     /// Whether it requires sessions.
     pub requires_session: bool,
+    /// How its messages are locked; `None` for several entities taken together, which may differ.
+    pub locks: Option<LockSettings>,
+}
+
+/// How an entity locks the messages that it hands out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockSettings {
+    /// How long a lock lives without being renewed; [`Duration::MAX`] where the service says "never".
+    pub duration: Duration,
+    /// After how many failed deliveries a message is dead-lettered, ≥ 1.
+    pub max_delivery_count: u32,
 }
 
 /// A read failed.

@@ -114,7 +114,7 @@ pub enum LogLevelError {
         /// The crates that may be named.
         own: String,
     },
-    /// The process's logs were not set up by [`LogArgs::install`].
+    /// The process's logs were not set up by this crate's `main`.
     #[error("this process's logs were set up elsewhere")]
     NotInstalled,
     /// tracing does not take it.

@@ -47,6 +47,7 @@ const OBSERVED: Observed = Observed {
     counts: scaling::Counts { active: 1_000, dead_letter: 0, scheduled: 0, transfer: 0, transfer_dead_letter: 0 },
     status: scaling::EntityStatus::Active,
     requires_session: false,
+    locks: None,
 };
 
 impl Source for Full {

@@ -8,6 +8,7 @@ use super::{Known, Refused, Told};
 use crate::decisions::Judged;
 use crate::metrics::code_name;
 use crate::readings::Matched;
+use crate::source::LockSettings;
 use crate::trigger::Trigger;
 
 /// What `/explain` says of one trigger.
@@ -40,6 +41,9 @@ struct ToldText {
     /// Of a pattern: how many entities were taken together, and how many left out because they give out no messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     matched: Option<MatchedText>,
+    /// Of one entity: how it locks messages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    locks: Option<LocksText>,
     /// Newest first.
     readings: Vec<ReadingText>,
 }
@@ -55,6 +59,13 @@ struct DecisionText {
     replicas: f64,
     active: bool,
     why: String,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LocksText {
+    duration_seconds: f64,
+    max_delivery_count: u32,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -123,6 +134,10 @@ impl Told {
             warnings: trigger.warnings.iter().map(ToString::to_string).collect(),
             stale_because: seen.stale_because.as_ref().map(ToString::to_string),
             matched: seen.matched.map(|Matched { counted, disabled }| MatchedText { counted, disabled }),
+            locks: seen.locks.map(|LockSettings { duration, max_delivery_count }| LocksText {
+                duration_seconds: duration.as_secs_f64(),
+                max_delivery_count,
+            }),
             readings: readings.collect(),
         }
     }

@@ -31,7 +31,7 @@ pub(super) fn combined(entities: impl IntoIterator<Item = Observed>, operation: 
     if operation == Operation::Average && matched.counted > 0 {
         counts = of_each(counts, counts, |sum, _| sum / matched.counted as u64);
     }
-    (Observed { counts, status: EntityStatus::Active, requires_session }, matched)
+    (Observed { counts, status: EntityStatus::Active, requires_session, locks: None }, matched)
 }
 
 fn of_each(one: Counts, other: Counts, of_two: impl Fn(u64, u64) -> u64) -> Counts {
@@ -49,7 +49,12 @@ mod tests {
     use super::*;
 
     fn entity(active: u64, scheduled: u64, status: EntityStatus) -> Observed {
-        Observed { counts: Counts { active, scheduled, ..Counts::default() }, status, requires_session: false }
+        Observed {
+            counts: Counts { active, scheduled, ..Counts::default() },
+            status,
+            requires_session: false,
+            locks: None,
+        }
     }
 
     #[test]

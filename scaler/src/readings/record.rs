@@ -6,7 +6,7 @@ use std::time::Duration;
 use scaling::{Moment, Reading, Window};
 
 use super::backoff::RETRY_PAUSE;
-use crate::source::{Observed, ReadFailure};
+use crate::source::{LockSettings, Observed, ReadFailure};
 
 /// How many readings are kept for policies that look back. 64 bytes each, so 4 KiB for an entity.
 pub(super) const WINDOW_LENGTH: usize = 64;
@@ -22,6 +22,8 @@ pub struct Seen {
     pub stale_because: Option<Arc<ReadFailure>>,
     /// Of a pattern: what it took together.
     pub matched: Option<Matched>,
+    /// Of one entity: how it locks messages, as the newest reading said.
+    pub locks: Option<LockSettings>,
 }
 
 /// What a pattern took together.
@@ -43,7 +45,7 @@ impl Seen {
             status: scaling::EntityStatus::Active,
             requires_session: false,
         };
-        Self { readings: [reading].into(), age: Duration::ZERO, stale_because: None, matched: None }
+        Self { readings: [reading].into(), age: Duration::ZERO, stale_because: None, matched: None, locks: None }
     }
 
     /// The readings as policies want them.
@@ -62,6 +64,7 @@ impl Seen {
 pub(super) struct Record {
     pub(super) window: Arc<[Reading]>,
     matched: Option<Matched>,
+    locks: Option<LockSettings>,
     /// Why the latest try gave nothing.
     pub(super) failure: Option<Arc<ReadFailure>>,
     tried_at: Moment,
@@ -72,7 +75,7 @@ pub(super) struct Record {
 impl Record {
     /// After the counts were read, as they were at that moment.
     pub(super) fn after_reading(&self, observed: &Observed, matched: Option<Matched>, at: Moment, now: Moment) -> Self {
-        let Observed { counts, status, requires_session } = *observed;
+        let Observed { counts, status, requires_session, locks } = *observed;
         // Two ways lead to a reading, alone and by page; one that was overtaken adds nothing.
         let is_overtaken = self.window.last().is_some_and(|newest| newest.at >= at);
         let window = if is_overtaken {
@@ -81,7 +84,8 @@ impl Record {
             let kept = self.window.len().saturating_sub(WINDOW_LENGTH - 1);
             self.window[kept..].iter().copied().chain([Reading { at, counts, status, requires_session }]).collect()
         };
-        Self { window, matched, failure: None, tried_at: now, tries: self.tries + 1 }
+        let locks = if is_overtaken { self.locks } else { locks };
+        Self { window, matched, locks, failure: None, tried_at: now, tries: self.tries + 1 }
     }
 
     /// After a try that gave nothing.
@@ -89,7 +93,7 @@ impl Record {
         // An entity that is gone has no past: should it come back, it is another one.
         let is_gone = matches!(*failure, ReadFailure::NotFound(_));
         let window = if is_gone { Arc::default() } else { Arc::clone(&self.window) };
-        Self { window, matched: self.matched, failure: Some(failure), tried_at: now, tries: self.tries + 1 }
+        Self { window, failure: Some(failure), tried_at: now, tries: self.tries + 1, ..self.clone() }
     }
 
     /// Whether it should be read, for somebody to whom a reading is good for `cache_ttl`. A failed try is not repeated
@@ -125,6 +129,7 @@ impl Record {
                 age: now.0.saturating_sub(newest.at.0),
                 stale_because,
                 matched: self.matched,
+                locks: self.locks,
             }),
         }
     }

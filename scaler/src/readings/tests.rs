@@ -49,7 +49,12 @@ impl Script {
 }
 
 fn observed(active: u64) -> Observed {
-    Observed { counts: Counts { active, ..Counts::default() }, status: EntityStatus::Active, requires_session: false }
+    Observed {
+        counts: Counts { active, ..Counts::default() },
+        status: EntityStatus::Active,
+        requires_session: false,
+        locks: None,
+    }
 }
 
 impl Source for Script {

@@ -40,7 +40,7 @@ impl Source for Held {
         async move {
             held.wait_for(|held| !held).await.expect("the test holds the other end");
             let counts = scaling::Counts { active: MESSAGES, ..scaling::Counts::default() };
-            Ok(Observed { counts, status: scaling::EntityStatus::Active, requires_session: false })
+            Ok(Observed { counts, status: scaling::EntityStatus::Active, requires_session: false, locks: None })
         }
         .boxed()
     }

@@ -19,7 +19,12 @@ fn name(number: u8) -> Arc<str> {
 }
 
 fn observed(active: u64) -> Observed {
-    Observed { counts: Counts { active, ..Counts::default() }, status: EntityStatus::Active, requires_session: false }
+    Observed {
+        counts: Counts { active, ..Counts::default() },
+        status: EntityStatus::Active,
+        requires_session: false,
+        locks: None,
+    }
 }
 
 /// A catalogue, the namespace it reads, what was last read of each entity, and what the built-in would have spent.
