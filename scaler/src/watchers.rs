@@ -19,8 +19,9 @@ use crate::source::{Query, ReadFailure};
 /// The newest outcome; `None` until the first read has ended.
 pub type Latest = Option<Result<Seen, Arc<ReadFailure>>>;
 
-/// Somebody else's read counts as the poller's if it is not older than this share of the interval.
-const YOUNG_ENOUGH: f64 = 0.75;
+/// A reading that is younger than this share of the interval at a look need not be read again: somebody else just did, or
+/// the poller's own read was that late. So a read may take the rest of the interval without being left out the next time.
+const YOUNG_ENOUGH: f64 = 0.25;
 
 /// All that is watched. Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -79,7 +80,8 @@ impl Watchers {
             }
             Watch { target, freshness, changes, inactive, is_counted: true }
         };
-        watch.target.look(self.0.interval.mul_f64(YOUNG_ENOUGH), self.0.interval);
+        // The poller goes on from there.
+        watch.target.look(self.0.interval, self.0.interval);
         watch.target.begin();
         watch
     }
@@ -153,8 +155,9 @@ async fn poll(watchers: Arc<Inner>, catalogue: usize) {
             };
             watched.values().map(|watched| (watched.target.clone(), period(watched))).collect()
         };
+        let early = watchers.interval.mul_f64(1.0 - YOUNG_ENOUGH);
         for (target, period) in &due {
-            target.look(period.mul_f64(YOUNG_ENOUGH), *period);
+            target.look(period.saturating_sub(early), *period);
         }
         if let Some((target, _)) = due.first() {
             target.begin();

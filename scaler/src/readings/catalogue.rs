@@ -181,9 +181,9 @@ impl Catalogue {
         self.demand.ask(name, Moment(now.0 + cache_ttl));
     }
 
-    /// Wants this entity read as soon as may be; `period` is how often its like is wished for. A call must have been
-    /// counted by [`Self::called`].
-    pub(crate) fn want(&mut self, name: &Arc<str>, asker: Asker, period: Duration, now: Moment) {
+    /// Wants this entity read as soon as may be, due `since` then (which may be a little later than now); `period` is how
+    /// often its like is wished for. A call must have been counted by [`Self::called`].
+    pub(crate) fn want(&mut self, name: &Arc<str>, asker: Asker, period: Duration, since: Moment) {
         let place = self.pages.place_of(name);
         if let Some(want) = self.wants.get_mut(name) {
             if (want.asker, asker) == (Asker::Watcher, Asker::Call) && want.progress != Progress::Getting {
@@ -202,7 +202,7 @@ impl Catalogue {
         }
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        let mut want = Want { sequence, since: now, period, asker, progress: Progress::Waiting };
+        let mut want = Want { sequence, since, period, asker, progress: Progress::Waiting };
         match place.and_then(|place| self.in_flight.get_mut(&place)) {
             Some(riders) => {
                 want.progress = Progress::Riding;

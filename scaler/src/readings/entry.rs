@@ -109,9 +109,13 @@ impl Entry {
         if !record.is_due(older_than, || self.namespace().recovered_at(), now) {
             return;
         }
+        // From when it is due, be it a little later than now, so that what the budget stretches is measured from there. Looks
+        // come every period: what has been due for longer was not to be had for other reasons.
+        let due = record.window.last().map_or(now, |newest| Moment(newest.at.0 + period));
+        let since = due.max(Moment(now.0.saturating_sub(period)));
         match self.namespace().refusal(now) {
             Some(refusal) => self.fail_once(&record, &refusal, now),
-            None => self.rack.look(self, older_than, period, now),
+            None => self.rack.look(self, older_than, period, since, now),
         }
     }
 

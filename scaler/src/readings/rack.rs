@@ -119,11 +119,18 @@ impl Rack {
         None
     }
 
-    /// Push streams need a younger reading.
-    pub(super) fn look(self: &Arc<Self>, entry: &Arc<Entry>, older_than: Duration, period: Duration, now: Moment) {
+    /// Push streams need a younger reading, due `since` then.
+    pub(super) fn look(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        older_than: Duration,
+        period: Duration,
+        since: Moment,
+        now: Moment,
+    ) {
         let mut state = self.state();
         match &entry.what {
-            What::Entity { name, .. } => state.catalogue.want(name, Asker::Watcher, period, now),
+            What::Entity { name, .. } => state.catalogue.want(name, Asker::Watcher, period, since),
             What::Pattern(_) if state.catalogue.is_whole(older_than, now) => {
                 state.evaluate(entry, now);
                 return;

@@ -1,6 +1,9 @@
 //! Many entities: pages of a listing, patterns, budgets, outages, all in simulated time.
 
+use tokio_util::sync::CancellationToken;
+
 use super::*;
+use crate::watchers::Watchers;
 
 /// A namespace whose every queue `queue-N` has N active messages.
 struct Crowd {
@@ -207,10 +210,15 @@ async fn a_short_budget_stretches_periods_and_lets_nobody_starve() {
     assert!(crowd.operations() <= most, "{} operations, {most} are paid for", crowd.operations());
     let worst = oldest.iter().max().expect("sixty");
     assert!(*worst <= Duration::from_secs(50), "{oldest:?}");
+    let factor = stretch(&readings);
+    assert!(factor > 2.0, "{factor}");
+}
+
+/// What the metric says.
+fn stretch(readings: &Readings) -> f64 {
     let exposition = readings.0.metrics.exposition();
     let line = exposition.lines().find(|line| line.contains("budget_stretch_ratio{")).expect("it is exported");
-    let factor: f64 = line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number");
-    assert!(factor > 2.0, "{line}");
+    line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
 }
 
 #[tokio::test(start_paused = true)]
@@ -283,4 +291,48 @@ async fn slow_answers_delay_calls_but_not_beyond_the_deadline() {
     }))
     .await;
     assert!(answers.iter().all(Result::is_ok), "after some rounds all of them were read");
+}
+
+/// Push streams of so many queues for so long; gives the age of the oldest reading that any of them had, looking often.
+async fn watch(readings: &Readings, count: usize, length: Duration) -> Duration {
+    let watchers = Watchers::new(readings.clone(), Duration::from_secs(1), CancellationToken::new());
+    let mut streams = Vec::new();
+    for number in 0..count {
+        streams.push(watchers.subscribe(&numbered(number), FRESHNESS).await);
+        // Not all at once, so that they are due at different moments.
+        tokio::time::sleep(Duration::from_millis(7)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let (begun, mut oldest) = (Instant::now(), Duration::ZERO);
+    while begun.elapsed() < length {
+        for stream in &mut streams {
+            let seen = stream.latest().expect("it was read").expect("it can be read");
+            oldest = oldest.max(seen.age);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    oldest
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watched_queue_is_looked_at_every_interval_even_if_a_read_takes_most_of_it() {
+    for read_time in [1, 300, 700].map(Duration::from_millis) {
+        let mut crowd = Crowd::of(100);
+        Arc::get_mut(&mut crowd).expect("nobody else has it yet").read_time = read_time;
+        let oldest = watch(&readings(&crowd), 100, Duration::from_secs(20)).await;
+        let most = Duration::from_millis(1_050);
+        assert!(oldest <= most, "{oldest:?} when a read takes {read_time:?}");
+        assert!(crowd.count().1 <= 35, "one page a second: {:?}", crowd.count());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_watched_queues_are_looked_at_in_turn_and_the_metric_says_how_rarely() {
+    let crowd = Crowd::of(1_000);
+    let readings = readings(&crowd);
+    // Ten pages of ten credits, fifty credits a second.
+    let oldest = watch(&readings, 1_000, Duration::from_secs(20)).await;
+    assert!(oldest <= Duration::from_millis(2_100), "{oldest:?}");
+    let factor = stretch(&readings);
+    assert!((1.8..=2.2).contains(&factor), "{factor}");
 }
