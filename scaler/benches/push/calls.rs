@@ -24,21 +24,21 @@ pub(crate) struct Load {
     pub(crate) streams: usize,
     /// Calls a second.
     pub(crate) rate: u32,
+    /// How often both are measured, and for how long each time.
+    pub(crate) turns: usize,
     pub(crate) length: Duration,
 }
 
 /// How long calls took.
 pub(crate) struct Measured {
-    pub(crate) before: Times,
+    pub(crate) without: Times,
     /// Beside the streams.
     pub(crate) beside: Times,
-    /// After they were closed.
-    pub(crate) after: Times,
 }
 
-/// Measures without streams, with them, and without them again; so what else the machine does would show.
+/// Measures without streams and with them in turns, so that what else the machine does meets both alike.
 pub(crate) async fn measure(load: Load, read_latency: Duration) -> anyhow::Result<Measured> {
-    let Load { streams, rate, length } = load;
+    let Load { streams, rate, turns, length } = load;
     let stack = Stack::start(streams, WARM, read_latency).await?;
     let mut requests = Vec::new();
     for number in 0..ASKED.min(streams) {
@@ -47,23 +47,27 @@ pub(crate) async fn measure(load: Load, read_latency: Duration) -> anyhow::Resul
         stack.client.clone().get_metrics(request.clone()).await?;
         requests.push(request);
     }
-    let before = paced(&stack.client, &requests, rate, length).await?;
-
-    let listeners = open(&stack, streams, queue).await?;
-    let beside = paced(&stack.client, &requests, rate, length).await?;
-    // Or it was not what it says it is.
-    let connections = stack.metric("servicebus_scaler_connections_open ").await?;
-    ensure!(connections.to_bits() == 1_f64.to_bits(), "{connections} connections are open instead of one");
-    let still_open = listeners.iter().filter(|listener| listener.is_open()).count();
-    ensure!(still_open == streams, "{still_open} of {streams} streams are open");
-
-    drop(listeners);
-    let after = paced(&stack.client, &requests, rate, length).await?;
+    let (mut without, mut beside) = (Vec::new(), Vec::new());
+    for _ in 0..turns {
+        without.extend(paced(&stack.client, &requests, rate, length).await?);
+        let listeners = open(&stack, streams, queue).await?;
+        beside.extend(paced(&stack.client, &requests, rate, length).await?);
+        // Or it was not what it says it is.
+        let connections = stack.metric("servicebus_scaler_connections_open ").await?;
+        ensure!(connections.to_bits() == 1_f64.to_bits(), "{connections} connections are open instead of one");
+        let still_open = listeners.iter().filter(|listener| listener.is_open()).count();
+        ensure!(still_open == streams, "{still_open} of {streams} streams are open");
+    }
     stack.stop().await?;
-    Ok(Measured { before, beside, after })
+    Ok(Measured { without: without.into_iter().collect(), beside: beside.into_iter().collect() })
 }
 
-async fn paced(client: &Client, requests: &[GetMetricsRequest], rate: u32, length: Duration) -> anyhow::Result<Times> {
+async fn paced(
+    client: &Client,
+    requests: &[GetMetricsRequest],
+    rate: u32,
+    length: Duration,
+) -> anyhow::Result<Vec<Duration>> {
     let period = Duration::from_secs(1) / rate;
     let begun = tokio::time::Instant::now();
     let mut answers = JoinSet::new();

@@ -95,7 +95,7 @@ fn sleepers(
     let mut others = Vec::new();
     for (number, listener) in listeners.into_iter().enumerate() {
         let number = number % queues;
-        if number % every == 0 {
+        if number.is_multiple_of(every) {
             sleepers[number / every].listeners.push(listener);
         } else {
             others.push(listener);

@@ -27,12 +27,18 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The scaler's default budget.
 const CREDITS_A_SECOND: f64 = 50.0;
 const CREDITS_OF_A_READ: f64 = 10.0;
+/// Credits that may be saved up while nothing is read, as when the machine is too busy: four seconds' worth.
+const SAVED_CREDITS: f64 = 4.0 * CREDITS_A_SECOND;
 /// Queues that one read refreshes at most.
 const PAGE: f64 = 100.0;
 /// How much the observed period and the metric may differ from what the budget says.
 const STRETCH_TOLERANCE: f64 = 0.25;
+/// Polling intervals over which reads are counted.
+const READS_INTERVALS: u32 = 2;
 /// `GetMetrics` beside the streams: single-digit milliseconds.
 const CALL_GOAL_SECONDS: f64 = 0.010;
+/// Where calls alone are slower than that, since the machine is busy, by how much they may be slower beside the streams.
+const CALL_TOLERANCE: f64 = 1.5;
 /// Polls for the comparison come so much more often than KEDA's, to be done in reasonable time. The cache is as much shorter,
 /// and neither reads nor their budget cost them time, which could not be made shorter alike.
 const POLLS_FASTER: f64 = 15.0;
@@ -145,25 +151,26 @@ async fn wakeups(
 }
 
 async fn calls(quick: bool, read_latency: Duration, goals: &mut Goals) -> anyhow::Result<()> {
-    let load = calls::Load { streams: 2_000, rate: 500, length: Duration::from_secs(if quick { 2 } else { 5 }) };
-    let measured = calls::measure(load, read_latency).await?;
+    let (turns, length) = if quick { (1, 2) } else { (4, 3) };
+    let load = calls::Load { streams: 2_000, rate: 500, turns, length: Duration::from_secs(length) };
+    let calls::Measured { without, beside } = calls::measure(load, read_latency).await?;
     println!("GetMetrics, {} calls a second on one connection, milliseconds from when a call was due", load.rate);
     println!("{:<44}{:>10}{:>8}{:>8}{:>8}", "push streams on that connection", "calls", "p50", "p99", "max");
-    let beside = load.streams.to_string();
-    for (name, times) in [("0", &measured.before), (&*beside, &measured.beside), ("0 again", &measured.after)] {
+    for (streams, times) in [(0, &without), (load.streams, &beside)] {
         let [p50, p99, max] = [0.5, 0.99, 1.0].map(|share| times.quantile(share) * 1e3);
-        println!("{name:<44}{:>10}{p50:>8.2}{p99:>8.2}{max:>8.2}", times.count());
+        println!("{streams:<44}{:>10}{p50:>8.2}{p99:>8.2}{max:>8.2}", times.count());
     }
     println!();
-    let name = format!("GetMetrics beside {beside} streams, p99, s");
-    goals.at_most(name, measured.beside.quantile(0.99), CALL_GOAL_SECONDS);
+    // How late the machine is with everything shows without streams, too.
+    let limit = CALL_GOAL_SECONDS.max(without.quantile(0.99) * CALL_TOLERANCE);
+    goals.at_most(format!("GetMetrics beside {} streams, p99, s", load.streams), beside.quantile(0.99), limit);
     Ok(())
 }
 
 type Idle = Vec<(idle::Quiet, idle::Measured)>;
 
 async fn idle(quick: bool, seed: u64, read_latency: Duration) -> anyhow::Result<Idle> {
-    let (settle, window) = if quick { (5, 8) } else { (10, 60) };
+    let (settle, window) = if quick { (4, 6) } else { (10, 60) };
     let quiet = idle::Quiet {
         streams: 1_000,
         queues: 1_000,
@@ -200,8 +207,7 @@ fn print_idle(idle: &Idle, goals: &mut Goals) {
         println!("{true_p50:>8.3}{true_p99:>8.3}{true_max:>8.3}");
 
         let name = |what: &str| format!("{streams} idle streams of {queues} queues: {what}");
-        // One operation may stand at either end of the window.
-        let most = CREDITS_A_SECOND + CREDITS_OF_A_READ / window.as_secs_f64();
+        let most = CREDITS_A_SECOND + SAVED_CREDITS / window.as_secs_f64();
         goals.at_most(name("credits a second"), credits_a_minute / 60.0, most);
         goals.at_most(name("period p50, s"), p50, by_budget * (1.0 + STRETCH_TOLERANCE));
         let off = (stretch - p50 / LOOK_INTERVAL.as_secs_f64()).abs() / stretch;
@@ -223,7 +229,7 @@ async fn reads(seed: u64, read_latency: Duration) -> anyhow::Result<Reads> {
             }
         }
     }
-    let minutes = reads::measure(&cells, 2, read_latency).await?;
+    let minutes = reads::measure(&cells, READS_INTERVALS, read_latency).await?;
     Ok(cells.into_iter().zip(minutes).collect())
 }
 
@@ -235,6 +241,7 @@ fn print_reads(reads: &Reads, goals: &mut Goals) {
         "{:>8}{:>8}{:>28}{operations:>8}{credits:>12}{operations:>10}{credits:>12}",
         "objects", "state", "polls and syncs/min"
     );
+    let most = CREDITS_A_SECOND + SAVED_CREDITS / (reads::POLLING_INTERVAL * READS_INTERVALS).as_secs_f64();
     for pair in reads.chunks_exact(2) {
         let [(cell, poll), (_, push)] = pair else { continue };
         let state = if cell.is_busy { "busy" } else { "idle" };
@@ -243,7 +250,7 @@ fn print_reads(reads: &Reads, goals: &mut Goals) {
         let name = |what: &str| format!("{} {state} ScaledObjects: {what}", cell.objects);
         goals.at_most(name("errors"), (poll.errors + push.errors) as f64, 0.0);
         goals.at_most(name("poll, credits a minute"), poll.credits, poll.asked * CREDITS_OF_A_READ);
-        goals.at_most(name("push, credits a second"), push.credits / 60.0, CREDITS_A_SECOND * 1.01);
+        goals.at_most(name("push, credits a second"), push.credits / 60.0, most);
     }
     println!();
 }
