@@ -6,7 +6,7 @@
 //! does cost: pages are read for that when more entities are in demand than there are pages, and from savings alone.
 //!
 //! **Invariant**: what calls cost is at no moment more than what the built-in trigger would have spent on the same calls,
-//! plus [`LOAN`], and without the loan while fewer than [`LOAN_DEMAND`] entities are in demand. See [`Account`].
+//! plus a [`loan`] of one for every eight entities in demand, so none for few. See [`Account`].
 //!
 //! Names are in the one spelling that caches use. Readings are not kept here but for the pages themselves, of which
 //! patterns are views.
@@ -23,18 +23,18 @@ mod account;
 mod demand;
 mod pages;
 
-use account::Account;
+pub(crate) use account::Account;
 use demand::Demand;
 use pages::Pages;
 
 /// Where nothing was ever saved, nobody could find out that pages are cheaper: 500 idle queues, each looked at every 30 s,
-/// never give an answer from the cache. So this many operations may be spent before they are earned, when so many entities
-/// are in demand that pages are all but certain to earn them back; and not again before they have.
-const LOAN: i64 = 2;
-/// Of that, so much is kept for entities whose page is known, which it answers at least.
-const KEPT_OF_LOAN: i64 = 1;
-/// Entities in demand from which the loan is given.
-const LOAN_DEMAND: usize = 8;
+/// never give an answer from the cache. So one operation for every so many entities in demand may be spent before it is
+/// earned: pages are all but certain to earn it back within seconds. It is not lent again before they have.
+const ENTITIES_FOR_A_LOAN: u32 = 8;
+/// The most that is ever lent, in operations.
+const MOST_LENT: u32 = 16;
+/// For how long somebody who asked for an entity is taken to ask again, in deciding whether to look where it stands.
+const INTEREST: Duration = Duration::from_mins(10);
 /// How long an entity whose page is not known waits for the pages that are being looked through, before it is read alone.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Without the right to list, or when the listing fails, single entities are read one by one for this long.
@@ -158,6 +158,7 @@ type Queues = [[BTreeMap<u64, Arc<str>>; 2]; 2];
 /// All that is known of one listing; see the module.
 #[derive(Debug, Default)]
 pub(crate) struct Catalogue {
+    is_short: bool,
     pages: Pages,
     wants: HashMap<Arc<str>, Want>,
     queues: Queues,
@@ -169,25 +170,56 @@ pub(crate) struct Catalogue {
     /// Entities that are there though no page held them, and since when that is known.
     unlisted: HashMap<Arc<str>, Moment>,
     demand: Demand,
+    /// Those that were asked for lately and were not young enough.
+    interest: Demand,
     account: Account,
     scan: Option<Scan>,
     no_listing_before: Moment,
 }
 
 impl Catalogue {
-    /// A call asks for this entity, whatever the answer will be. It stays in demand for as long as a reading is good.
-    pub(crate) fn called(&mut self, name: &Arc<str>, cache_ttl: Duration, now: Moment) {
-        self.account.pay(1);
-        self.demand.ask(name, Moment(now.0 + cache_ttl));
+    /// With the account that it shares with the other listings of its namespace. `is_short` where the first page is all but
+    /// certain to be the only one.
+    pub(crate) fn new(account: Account, is_short: bool) -> Self {
+        Self { is_short, account, ..Self::default() }
     }
 
-    /// Wants this entity read as soon as may be, due `since` then (which may be a little later than now); `period` is how
-    /// often its like is wished for. A call must have been counted by [`Self::called`].
-    pub(crate) fn want(&mut self, name: &Arc<str>, asker: Asker, period: Duration, since: Moment) {
+    /// A call for this entity was answered without waiting. It stays in demand for as long as a reading is good.
+    pub(crate) fn answered(&mut self, name: &Arc<str>, cache_ttl: Duration, now: Moment) {
+        self.account.save(1);
+        self.ask(name, cache_ttl, now);
+    }
+
+    /// A call needs this entity read.
+    pub(crate) fn call(&mut self, name: &Arc<str>, cache_ttl: Duration, now: Moment) {
+        self.ask(name, cache_ttl, now);
+        self.interest.ask(name, Moment(now.0 + INTEREST), now);
+        self.want(name, Asker::Call, cache_ttl, now);
+    }
+
+    /// Push streams need this entity read as soon as may be, due `since` then (which may be a little later than now);
+    /// `period` is how often they wish for it.
+    pub(crate) fn look(&mut self, name: &Arc<str>, period: Duration, since: Moment) {
+        self.want(name, Asker::Watcher, period, since);
+    }
+
+    fn ask(&mut self, name: &Arc<str>, cache_ttl: Duration, now: Moment) {
+        if self.demand.ask(name, Moment(now.0 + cache_ttl), now) {
+            self.account.newcomer(now);
+        }
+    }
+
+    fn want(&mut self, name: &Arc<str>, asker: Asker, period: Duration, since: Moment) {
         let place = self.pages.place_of(name);
         if let Some(want) = self.wants.get_mut(name) {
-            if (want.asker, asker) == (Asker::Watcher, Asker::Call) && want.progress != Progress::Getting {
-                self.account.reserve();
+            if asker == Asker::Watcher {
+                return;
+            }
+            if want.asker == Asker::Call || want.progress == Progress::Getting {
+                // The operation that is coming answers this call as well.
+                self.account.save(1);
+            } else {
+                self.account.wait();
                 want.asker = Asker::Call;
                 if want.progress == Progress::Waiting {
                     let is_placed = usize::from(place.is_some());
@@ -198,7 +230,7 @@ impl Catalogue {
             return;
         }
         if asker == Asker::Call {
-            self.account.reserve();
+            self.account.wait();
         }
         let sequence = self.next_sequence;
         self.next_sequence += 1;
@@ -222,12 +254,12 @@ impl Catalogue {
 
     /// A call for a pattern was answered by a failure, at once.
     pub(crate) fn pattern_refused(&mut self) {
-        self.account.pay(1);
+        self.account.save(1);
     }
 
     /// A call for a pattern was answered from pages that were there: the built-in would have read them all.
     pub(crate) fn pattern_answered(&mut self) {
-        self.account.pay(self.pages.count() as u64);
+        self.account.save(self.pages.count() as u64);
     }
 
     /// Wants all pages, none older than `cache_ttl`.
@@ -267,6 +299,7 @@ impl Catalogue {
     /// What should be done next for this asker.
     pub(crate) fn propose(&mut self, asker: Asker, now: Moment) -> Next {
         self.demand.prune(now);
+        self.interest.prune(now);
         let candidates = [self.propose_scan(asker), self.propose_placed(asker, now), self.propose_unplaced(asker, now)];
         let mut best = Next::Nothing;
         for candidate in candidates {
@@ -300,7 +333,7 @@ impl Catalogue {
     fn propose_placed(&self, asker: Asker, now: Moment) -> Next {
         let Some((_, name)) = self.queues[asker as usize][1].first_key_value() else { return Next::Nothing };
         let (Some(want), Some(index)) = (self.wants.get(name), self.pages.place_of(name)) else { return Next::Nothing };
-        let payer = self.payer_of_a_page(asker, LOAN).filter(|_| now >= self.no_listing_before);
+        let payer = self.payer_of_a_page(asker, true, now).filter(|_| now >= self.no_listing_before);
         let page = payer.filter(|_| self.is_worth_reading(index, name, now));
         Next::Start(match page {
             Some(payer) => {
@@ -318,7 +351,7 @@ impl Catalogue {
             let patient_until = Moment(want.since.0 + PATIENCE);
             return if now < patient_until { Next::NotBefore(patient_until) } else { Next::Start(alone(name, want)) };
         }
-        let payer = self.payer_of_a_page(asker, LOAN - KEPT_OF_LOAN).filter(|_| now >= self.no_listing_before);
+        let payer = self.payer_of_a_page(asker, self.is_first_of_few(), now).filter(|_| now >= self.no_listing_before);
         let search = payer.and_then(|payer| Some((payer, self.next_to_search(now)?)));
         Next::Start(match search {
             Some((payer, (index, skip))) => {
@@ -329,13 +362,19 @@ impl Catalogue {
         })
     }
 
-    /// Who could pay a page now, if up to `loan` operations may be lent for it.
-    fn payer_of_a_page(&self, asker: Asker, loan: i64) -> Option<Payer> {
+    /// Whether nothing is known yet of a listing whose first page holds all.
+    fn is_first_of_few(&self) -> bool {
+        self.is_short && self.pages.count() == 0
+    }
+
+    /// Who could pay a page now: one that is known to hold what it is read for, or one that is not.
+    fn payer_of_a_page(&self, asker: Asker, is_placed: bool, now: Moment) -> Option<Payer> {
         if asker == Asker::Watcher {
             return Some(Payer::Watchers);
         }
-        let needed = if self.demand.len() >= LOAN_DEMAND { 1 - loan } else { 1 };
-        (self.account.free() >= needed).then_some(Payer::Savings)
+        let free = self.account.free();
+        let is_paid = free >= 1 || free > -loan(self.account.newcomers(now), is_placed);
+        is_paid.then_some(Payer::Savings)
     }
 
     /// Whether anybody else is likely to need this page before it is too old: another of its entities waits, or was asked
@@ -352,16 +391,19 @@ impl Catalogue {
     /// those alone.
     fn next_to_search(&self, now: Moment) -> Option<(usize, usize)> {
         let waiting = self.queues.iter().flat_map(|queues| queues[0].values());
-        let in_demand = self.demand.names().filter(|name| !self.wants.contains_key(*name));
+        let of_interest = self.interest.names().filter(|name| !self.wants.contains_key(*name));
         let unplaced = |enough: usize| {
-            let names = waiting.clone().chain(in_demand.clone());
+            let names = waiting.clone().chain(of_interest.clone());
             names.filter(|name| self.pages.place_of(name).is_none()).take(enough).count()
         };
+        if self.is_first_of_few() {
+            return Some(self.pages.end());
+        }
         if !self.pages.is_complete() {
             // There is at least one page more than those known. That it holds nothing wanted is possible, so more must be
-            // in demand than pages are known altogether.
+            // of interest than there are pages altogether.
             let pages = self.pages.count() + 1;
-            let wanted = self.demand.len().max(self.wants.len());
+            let wanted = self.interest.len().max(self.wants.len());
             return (pages < MAX_PAGES && wanted > pages && unplaced(2) >= 2).then(|| self.pages.end());
         }
         // The pages held them not when they were read. Those read since an entity was found alone need no second look.
@@ -369,24 +411,24 @@ impl Catalogue {
         let stale = self.pages.read_before(found_alone);
         let first = stale.clone().find(|(index, _)| !self.in_flight.contains_key(index))?;
         let pages = stale.count();
-        let is_worth_it = self.unlisted_in_demand(pages + 1, now) > pages;
+        let is_worth_it = self.unlisted_of_interest(pages + 1, now) > pages;
         is_worth_it.then_some(first)
     }
 
-    fn unlisted_in_demand(&self, enough: usize, now: Moment) -> usize {
-        let is_needed = |name: &&Arc<str>| self.demand.contains(name, now) || self.wants.contains_key(*name);
+    fn unlisted_of_interest(&self, enough: usize, now: Moment) -> usize {
+        let is_needed = |name: &&Arc<str>| self.interest.contains(name, now) || self.wants.contains_key(*name);
         self.unlisted.keys().filter(is_needed).take(enough).count()
     }
 
     /// Begins what [`Self::propose`] proposed; nothing else may have happened between.
     pub(crate) fn begin(&mut self, proposal: &Proposal) {
         match proposal.payer {
-            Payer::Reserved => self.account.spend_reserved(),
-            Payer::Savings => self.account.spend(),
-            Payer::Watchers => self.account.grant_and_spend(),
+            Payer::Reserved => self.account.spend_own(),
+            Payer::Savings => self.account.spend_savings(),
+            // The built-in has no counterpart to push streams; their budget alone limits them.
+            Payer::Watchers => {}
             Payer::Pattern => {
-                self.account.pay(1);
-                self.account.spend();
+                self.account.spend_on_pattern();
                 if let Some(scan) = &mut self.scan {
                     scan.advanced += 1;
                 }
@@ -429,9 +471,9 @@ impl Catalogue {
             self.pages.remove(name);
         } else if self.pages.place_of(name).is_none() {
             self.unlisted.insert(Arc::clone(name), now);
-            if self.unlisted.len() > 2 * self.demand.len() + 1_000 {
-                let demand = &self.demand;
-                self.unlisted.retain(|name, _| demand.contains(name, now));
+            if self.unlisted.len() > 2 * self.interest.len() + 1_000 {
+                let interest = &self.interest;
+                self.unlisted.retain(|name, _| interest.contains(name, now));
             }
         }
     }
@@ -488,13 +530,13 @@ impl Catalogue {
             return Patterns::Unchanged;
         }
         // Each of them would have read every page.
-        self.account.pay((scan.calls * self.pages.count() as u64).saturating_sub(scan.advanced));
+        self.account.save((scan.calls * self.pages.count() as u64).saturating_sub(scan.advanced));
         self.scan = None;
         Patterns::Ready
     }
 
-    /// A page could not be read; who waited for it is read alone. Says whether listing worked, or was not tried, before.
-    pub(crate) fn page_failed(&mut self, index: usize, failure: PageFailure, now: Moment) -> bool {
+    /// A page could not be read; who waited for it is read alone.
+    pub(crate) fn page_failed(&mut self, index: usize, failure: PageFailure, now: Moment) {
         for name in self.land(index) {
             self.requeue(&name);
         }
@@ -502,10 +544,13 @@ impl Catalogue {
             PageFailure::Refused => LISTING_REFUSED,
             PageFailure::Other => LISTING_FAILED,
         };
-        let is_news = now >= self.no_listing_before;
         self.no_listing_before = self.no_listing_before.max(Moment(now.0 + pause));
         self.patterns_failed();
-        is_news
+    }
+
+    /// The credential is refused for everything, so that its refusal to list said nothing.
+    pub(crate) fn forgive_listing(&mut self, now: Moment) {
+        self.no_listing_before = self.no_listing_before.min(Moment(now.0 + LISTING_FAILED));
     }
 
     /// Gives up all who wait for an operation to begin, and says who they are. What has begun goes on.
@@ -522,7 +567,7 @@ impl Catalogue {
     /// Calls for patterns were answered by a failure. The built-in would have spent at least one operation on each.
     fn patterns_failed(&mut self) {
         if let Some(scan) = self.scan.take() {
-            self.account.pay(scan.calls.saturating_sub(scan.advanced));
+            self.account.save(scan.calls.saturating_sub(scan.advanced));
         }
     }
 
@@ -566,9 +611,18 @@ impl Catalogue {
 
     /// What was paid and spent.
     #[cfg(test)]
-    pub(crate) fn account(&self) -> Account {
-        self.account
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
     }
+}
+
+/// How many operations may be lent with so many entities in demand, for a page that is known to hold what it is read for, or
+/// that is not. One less for the latter, so that what was found out can be used, and earns both back.
+fn loan(in_demand: u32, is_placed: bool) -> i64 {
+    let lent = (in_demand / ENTITIES_FOR_A_LOAN).min(MOST_LENT);
+    // What was lent to look around when more were in demand must not keep fewer from earning it back.
+    let lent = if is_placed && lent > 0 { lent + 1 } else { lent };
+    i64::from(lent.saturating_sub(u32::from(!is_placed)))
 }
 
 fn alone(name: &Arc<str>, want: &Want) -> Proposal {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::backoff::{Backoff, Gate};
 use super::budget::{Budget, Stretch};
-use super::catalogue::{Asker, Next, Operation, Proposal};
+use super::catalogue::{Account, Asker, Next, Operation, Proposal};
 use super::episodes::Episodes;
 use super::rack::{Rack, kind};
 use crate::access::Access;
@@ -60,6 +60,8 @@ pub(super) struct Namespace {
     metrics: Metrics,
     state: Mutex<State>,
     episodes: Mutex<Episodes>,
+    /// What calls saved and pages may cost, for all listings together.
+    pub(super) account: Account,
     racks: Mutex<HashMap<(Digest, Listing), Weak<Rack>>>,
 }
 
@@ -123,6 +125,7 @@ impl Namespace {
                 alarm: None,
             }),
             episodes: Mutex::default(),
+            account: Account::default(),
             racks: Mutex::default(),
         }
     }

@@ -36,11 +36,18 @@ pub(super) struct State {
     entries: HashMap<Arc<str>, Weak<Entry>>,
     patterns: Vec<Weak<Entry>>,
     sweep_at: usize,
+    /// The credential was refused a listing; whether for everything will show.
+    refused: Option<Arc<ReadFailure>>,
+    /// That it may read and not list was told.
+    is_told: bool,
 }
 
 impl Rack {
     pub(super) fn new(namespace: Arc<Namespace>, access: Access, listing: Listing) -> Self {
-        Self { namespace, access, listing, state: Mutex::default() }
+        // A topic may have 2,000 subscriptions, but few have more than a hundred.
+        let is_short = matches!(listing, Listing::Subscriptions { .. });
+        let catalogue = Catalogue::new(namespace.account.clone(), is_short);
+        Self { namespace, access, listing, state: Mutex::new(State { catalogue, ..State::default() }) }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -83,7 +90,7 @@ impl Rack {
     pub(super) fn answered(&self, what: &What, cache_ttl: Duration, now: Moment) {
         let catalogue = &mut self.state().catalogue;
         match what {
-            What::Entity { name, .. } => catalogue.called(name, cache_ttl, now),
+            What::Entity { name, .. } => catalogue.answered(name, cache_ttl, now),
             What::Pattern(_) => catalogue.pattern_answered(),
         }
     }
@@ -92,7 +99,7 @@ impl Rack {
     pub(super) fn refused(&self, what: &What, cache_ttl: Duration, now: Moment) {
         let catalogue = &mut self.state().catalogue;
         match what {
-            What::Entity { name, .. } => catalogue.called(name, cache_ttl, now),
+            What::Entity { name, .. } => catalogue.answered(name, cache_ttl, now),
             What::Pattern(_) => catalogue.pattern_refused(),
         }
     }
@@ -101,10 +108,7 @@ impl Rack {
     pub(super) fn call(self: &Arc<Self>, entry: &Arc<Entry>, cache_ttl: Duration, now: Moment) -> Option<Arc<Record>> {
         let mut state = self.state();
         match &entry.what {
-            What::Entity { name, .. } => {
-                state.catalogue.called(name, cache_ttl, now);
-                state.catalogue.want(name, Asker::Call, cache_ttl, now);
-            }
+            What::Entity { name, .. } => state.catalogue.call(name, cache_ttl, now),
             What::Pattern(_) if state.catalogue.is_whole(cache_ttl, now) => {
                 state.catalogue.pattern_answered();
                 return state.evaluate(entry, now);
@@ -130,7 +134,7 @@ impl Rack {
     ) {
         let mut state = self.state();
         match &entry.what {
-            What::Entity { name, .. } => state.catalogue.want(name, Asker::Watcher, period, since),
+            What::Entity { name, .. } => state.catalogue.look(name, period, since),
             What::Pattern(_) if state.catalogue.is_whole(older_than, now) => {
                 state.evaluate(entry, now);
                 return;
@@ -172,12 +176,31 @@ impl Rack {
                 }
                 Err(_) => state.catalogue.get_failed(name),
             }
+            self.learn_about_listing(&mut state, result, now);
             state.entries.get(name).and_then(Weak::upgrade)
         };
         let Some(entry) = entry else { return };
         match result {
             Ok(observed) => drop(entry.succeed(observed, None, now, now)),
             Err(failure) => entry.fail(failure, now),
+        }
+    }
+
+    /// Whether a refused listing is a matter of rights shows at the next read of an entity.
+    fn learn_about_listing(&self, state: &mut State, result: &Result<Observed, Arc<ReadFailure>>, now: Moment) {
+        match result {
+            Ok(_) => {
+                let Some(problem) = state.refused.take().filter(|_| !std::mem::replace(&mut state.is_told, true))
+                else {
+                    return;
+                };
+                let (host, listing) = (self.access.host(), &self.listing);
+                tracing::warn!(host, %listing, %problem, "the credential may not list; entities are read one by one");
+            }
+            Err(failure) if matches!(**failure, ReadFailure::Unauthorized(_)) && state.refused.take().is_some() => {
+                state.catalogue.forgive_listing(now);
+            }
+            Err(_) => {}
         }
     }
 
@@ -188,14 +211,12 @@ impl Rack {
             Err(failure) => {
                 let is_refused = matches!(*failure, ReadFailure::Unauthorized(_));
                 let how = if is_refused { PageFailure::Refused } else { PageFailure::Other };
-                let (is_news, patterns) = {
+                let patterns = {
                     let mut state = self.state();
-                    (state.catalogue.page_failed(index, how, now), state.wanted_patterns())
+                    state.catalogue.page_failed(index, how, now);
+                    state.refused = is_refused.then(|| Arc::clone(&failure));
+                    state.wanted_patterns()
                 };
-                if is_news && is_refused {
-                    let (host, listing, problem) = (self.access.host(), &self.listing, &failure);
-                    tracing::warn!(host, %listing, %problem, "the credential may not list; entities are read one by one");
-                }
                 for entry in patterns {
                     entry.fail(&failure, now);
                 }
@@ -207,6 +228,7 @@ impl Rack {
         let mut state = self.state();
         let Page { entities, has_more } = page;
         let (seen, patterns) = state.catalogue.page_read(index, entities, has_more, now);
+        (state.refused, state.is_told) = (None, false);
         let live = |(name, observed)| Some((state.entries.get::<Arc<str>>(&name)?.upgrade()?, observed));
         let seen: Vec<(Arc<Entry>, Observed)> = seen.into_iter().filter_map(live).collect();
         let wanted = if patterns == Patterns::Unchanged { Vec::new() } else { state.wanted_patterns() };

@@ -21,6 +21,7 @@ use crate::keyed_hash::KeyedHash;
 use crate::source::{Observed, Page};
 
 mod many;
+mod topics;
 
 thread_local! {
     static KEYS: KeyedHash = KeyedHash::random();

@@ -148,3 +148,17 @@ async fn slow_answers_are_waited_for_within_the_deadline_and_never_a_zero() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_credential_that_may_not_list_reads_one_by_one_and_is_told_once() {
+    let log = Log::collect();
+    let scene = Scene::start(QUEUES, QUICK).await;
+    scene.bench.inject("status=401,operation=list-queues");
+    for _ in 0..10 {
+        assert!(all(&scene).await.iter().all(|answer| answer.as_ref().is_ok_and(|value| *value == 0)));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let counts = scene.bench.broker().counters();
+    assert_eq!(counts.of(testbench::broker::Operation::ListQueues).operations, 1, "{counts:?}");
+    log.assert_one_warning(&["may not list", "HTTP 401"]);
+}

@@ -16,13 +16,16 @@ pub(super) struct Demand {
 }
 
 impl Demand {
-    /// Asked for; in demand until then.
-    pub(super) fn ask(&mut self, name: &Arc<str>, until: Moment) {
+    /// Asked for now; in demand until then. Says whether it was not before.
+    pub(super) fn ask(&mut self, name: &Arc<str>, until: Moment, now: Moment) -> bool {
         if let Some(known) = self.until.get_mut(name) {
+            let was_over = *known <= now;
             *known = until.max(*known);
+            was_over
         } else {
             self.until.insert(Arc::clone(name), until);
             self.by_end.insert((until, Arc::clone(name)));
+            true
         }
     }
 
@@ -68,14 +71,15 @@ mod tests {
         let at = |seconds| Moment(Duration::from_secs(seconds));
         let (orders, refunds): (Arc<str>, Arc<str>) = ("orders".into(), "refunds".into());
         let mut demand = Demand::default();
-        demand.ask(&orders, at(5));
-        demand.ask(&refunds, at(6));
-        demand.ask(&orders, at(9));
+        assert!(demand.ask(&orders, at(5), at(0)));
+        assert!(demand.ask(&refunds, at(6), at(1)));
+        assert!(!demand.ask(&orders, at(9), at(4)), "it still was");
         demand.prune(at(5));
         assert_eq!(demand.len(), 2, "orders was asked for again");
         demand.prune(at(6));
         assert_eq!(demand.names().map(AsRef::as_ref).collect::<Vec<&str>>(), ["orders"]);
         assert!(demand.contains("orders", at(8)) && !demand.contains("orders", at(9)));
+        assert!(demand.ask(&orders, at(9), at(9)), "it was over");
         demand.prune(at(9));
         assert_eq!((demand.len(), demand.by_end.len()), (0, 0));
     }
