@@ -196,6 +196,11 @@ impl Followed {
         self.0.look(older_than, period, self.0.rack.namespace.clock.now());
     }
 
+    /// When it was last read, if ever.
+    pub(crate) fn read_at(&self) -> Option<Moment> {
+        self.0.record().window.last().map(|newest| newest.at)
+    }
+
     /// Lets begin what was wanted of this namespace.
     pub(crate) fn begin(&self) {
         self.0.rack.namespace.pump();

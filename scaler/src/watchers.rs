@@ -140,7 +140,7 @@ async fn poll(watchers: Arc<Inner>, catalogue: usize) {
             }
             _ = ticks.tick() => {}
         }
-        let due: Vec<(Followed, Duration)> = {
+        let mut due: Vec<(Followed, Duration)> = {
             let mut pollers = watchers.pollers();
             // Under the lock, so that a stream that comes now either finds this poller alive or starts another.
             let Some(watched) = pollers.get_mut(&catalogue) else { return };
@@ -155,6 +155,8 @@ async fn poll(watchers: Arc<Inner>, catalogue: usize) {
             };
             watched.values().map(|watched| (watched.target.clone(), period(watched))).collect()
         };
+        // Where credits are short, what was read longest ago is read first: in no order, some would wait for twice as long.
+        due.sort_by_cached_key(|(target, _)| target.read_at());
         let early = watchers.interval.mul_f64(1.0 - YOUNG_ENOUGH);
         for (target, period) in &due {
             target.look(period.saturating_sub(early), *period);
