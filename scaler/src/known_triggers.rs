@@ -7,7 +7,7 @@
 //! so that no caller can meet another's entry.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use externalscaler::ScaledObjectRef;
@@ -16,6 +16,7 @@ use tonic::{Code, Status};
 
 use crate::decisions::Judged;
 use crate::keyed_hash::{Digest, KeyedHash};
+use crate::metrics::{Metrics, TriggerSeries};
 use crate::trigger::{Trigger, TriggerError};
 use crate::trigger_id::TriggerId;
 
@@ -58,6 +59,7 @@ pub(crate) struct Known {
     id: TriggerId,
     trigger: Result<Trigger, TriggerError>,
     weight: usize,
+    series: OnceLock<TriggerSeries>,
     latest: Mutex<Latest>,
 }
 
@@ -175,6 +177,7 @@ impl Known {
             id: TriggerId::of(scaled_object),
             trigger: Trigger::parse(scaler_metadata),
             weight: name.len() + namespace.len() + metadata,
+            series: OnceLock::new(),
             latest: Mutex::default(),
         }
     }
@@ -182,6 +185,11 @@ impl Known {
     /// Its name among all.
     pub(crate) fn id(&self) -> &TriggerId {
         &self.id
+    }
+
+    /// Its series among these metrics, which are the same each time.
+    pub(crate) fn series(&self, metrics: &Metrics) -> &TriggerSeries {
+        self.series.get_or_init(|| metrics.trigger_series(&self.id))
     }
 
     /// What its metadata says, if it is sound.

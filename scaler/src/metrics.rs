@@ -23,8 +23,8 @@ mod hosts;
 mod triggers;
 
 use hosts::Hosts;
-pub use triggers::MAX_TRIGGERS;
 use triggers::Triggers;
+pub use triggers::{MAX_TRIGGERS, TriggerSeries};
 
 /// The content type of [`Metrics::exposition`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -365,6 +365,11 @@ impl Metrics {
     /// whose labels are all `other`, which shows what the last of them was told.
     pub fn trigger(&self, id: &TriggerId, value: f64, target: u32, active: bool) {
         self.0.triggers.told(id, value, target, active);
+    }
+
+    /// A handle for [`Self::trigger`] of this trigger, for who tells it again and again.
+    pub fn trigger_series(&self, id: &TriggerId) -> TriggerSeries {
+        TriggerSeries::new(&self.0.triggers, id)
     }
 
     /// Lets go of the series of triggers that nobody asked about for `idle`. Whoever runs the server calls this now and

@@ -4,6 +4,7 @@
 //! loop. `GetMetricSpec` does no I/O: an error there would switch off the user's `fallback` (keda#8056). What each call came
 //! to is counted, explained and, if it was refused, logged in `telemetry`.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,7 +62,10 @@ impl Service {
     }
 
     async fn within_deadline(&self, answer: impl Future<Output = Result<Judged, Refusal>>) -> Result<Judged, Refusal> {
-        tokio::time::timeout(self.call_deadline, answer).await.unwrap_or(Err(Refusal::Deadline(self.call_deadline)))
+        // Pinned, here and below, since it is large and would else be copied at every step on its way.
+        tokio::time::timeout(self.call_deadline, pin!(answer))
+            .await
+            .unwrap_or(Err(Refusal::Deadline(self.call_deadline)))
     }
 
     fn stream_permit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
@@ -129,7 +133,7 @@ impl ExternalScaler for Service {
         request: Request<ScaledObjectRef>,
     ) -> Result<Response<GetMetricSpecResponse>, Status> {
         let known = self.triggers.get(&request.into_inner());
-        let answer = async { Ok(reply::specification(known.trigger()?)) };
+        let answer = pin!(async { Ok(reply::specification(known.trigger()?)) });
         self.answer("GetMetricSpec", &known, answer).await
     }
 
@@ -137,7 +141,7 @@ impl ExternalScaler for Service {
         let GetMetricsRequest { scaled_object_ref, metric_name } = request.into_inner();
         let scaled_object = scaled_object_ref.unwrap_or_default();
         let known = self.triggers.get(&scaled_object);
-        let answer = async {
+        let answer = pin!(async {
             let trigger = known.trigger()?;
             let own = trigger.metric_name();
             if metric_name != own {
@@ -145,27 +149,27 @@ impl ExternalScaler for Service {
             }
             let judged = self.within_deadline(self.decisions.judge(&scaled_object.namespace, trigger)).await?;
             let reply = reply::metrics(trigger, &judged.decision);
-            self.telemetry.told(known.id(), trigger, &judged.decision);
+            self.telemetry.told(&known, trigger, &judged.decision);
             known.told_metrics(judged);
             Ok(reply)
-        };
+        });
         self.answer("GetMetrics", &known, answer).await
     }
 
     async fn is_active(&self, request: Request<ScaledObjectRef>) -> Result<Response<IsActiveResponse>, Status> {
         let scaled_object = request.into_inner();
         let known = self.triggers.get(&scaled_object);
-        let answer = async {
+        let answer = pin!(async {
             let trigger = known.trigger()?;
             if let Some(result) = known.active_as_told() {
                 return Ok(IsActiveResponse { result });
             }
             let judged = self.within_deadline(self.decisions.judge(&scaled_object.namespace, trigger)).await?;
             let reply = reply::activity(&judged.decision);
-            self.telemetry.told(known.id(), trigger, &judged.decision);
+            self.telemetry.told(&known, trigger, &judged.decision);
             known.told_activity(judged);
             Ok(reply)
-        };
+        });
         self.answer("IsActive", &known, answer).await
     }
 
@@ -176,7 +180,7 @@ impl ExternalScaler for Service {
         let end = request.extensions().get().cloned();
         let scaled_object = request.into_inner();
         let known = self.triggers.get(&scaled_object);
-        let opened = async {
+        let opened = pin!(async {
             let trigger = known.trigger()?;
             let query = self.decisions.query(&scaled_object.namespace, trigger)?;
             // Refuses now what would stay unknown for as long as the configuration stays as it is.
@@ -193,7 +197,7 @@ impl ExternalScaler for Service {
                 permit: self.stream_permit()?,
             };
             Ok(activity.start())
-        };
+        });
         self.open("StreamIsActive", StreamKind::Activity, &known, end, opened).await
     }
 
@@ -204,11 +208,11 @@ impl ExternalScaler for Service {
         let end = request.extensions().get().cloned();
         let scaled_object = request.into_inner();
         let known = self.triggers.get(&scaled_object);
-        let opened = async {
+        let opened = pin!(async {
             let trigger = known.trigger()?;
             let permit = self.stream_permit()?;
             Ok(streams::constant_specification(trigger, self.shutdown.clone(), permit))
-        };
+        });
         self.open("StreamMetricSpec", StreamKind::Specification, &known, end, opened).await
     }
 }

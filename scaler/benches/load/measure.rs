@@ -25,10 +25,16 @@ impl Turns {
     }
 }
 
-/// How long calls took.
+/// How long calls took, the shortest first.
+#[derive(Default)]
 pub(crate) struct Latencies(Vec<Duration>);
 
 impl Latencies {
+    pub(crate) fn add(&mut self, more: Vec<Duration>) {
+        self.0.extend(more);
+        self.0.sort_unstable();
+    }
+
     /// Such a share of the calls took this long at most.
     pub(crate) fn quantile(&self, share: f64) -> Duration {
         let index = ((self.0.len() as f64 * share).ceil() as usize).clamp(1, self.0.len()) - 1;
@@ -69,7 +75,7 @@ pub(crate) async fn paced(
     requests: &[GetMetricsRequest],
     rate: u32,
     length: Duration,
-) -> anyhow::Result<Latencies> {
+) -> anyhow::Result<Vec<Duration>> {
     let period = Duration::from_secs(1) / rate;
     let begun = tokio::time::Instant::now();
     let calls = (length.as_secs_f64() * f64::from(rate)) as u32;
@@ -82,8 +88,5 @@ pub(crate) async fn paced(
         let request = requests[number as usize % requests.len()].clone();
         answers.spawn(async move { client.get_metrics(request).await.map(|_| due.elapsed()) });
     }
-    let answers: Result<Vec<_>, _> = answers.join_all().await.into_iter().collect();
-    let mut latencies = answers?;
-    latencies.sort_unstable();
-    Ok(Latencies(latencies))
+    Ok(answers.join_all().await.into_iter().collect::<Result<_, _>>()?)
 }

@@ -13,7 +13,10 @@ const READINGS: usize = 64;
 const PAGE_BYTES: f64 = 4096.0;
 
 /// In bytes, with so many of them.
-pub(crate) async fn of_one(count: usize, shutdown: CancellationToken) -> anyhow::Result<f64> {
+pub(crate) async fn of_one(count: usize) -> anyhow::Result<f64> {
+    let shutdown = CancellationToken::new();
+    // What is measured later is not to share the machine with this one.
+    let _ends_here = shutdown.clone().drop_guard();
     let scaler = servers::scaler(shutdown).await?;
     let requests = requests::get_metrics(count);
     // What the calls themselves need, whoever they are about.

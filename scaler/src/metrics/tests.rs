@@ -1,6 +1,7 @@
 //! The exposition as a whole, and that nobody can make it grow without end.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write as _;
 
 use externalscaler::ScaledObjectRef;
 use proptest::prelude::*;
@@ -90,6 +91,32 @@ async fn a_trigger_that_nobody_asks_about_gives_its_place_back() {
     assert!(line.contains("name=\"second\"") && line.ends_with(" 2.0"), "{line}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_handle_is_told_into_whatever_becomes_of_its_place() {
+    let hour = Duration::from_hours(1);
+    let metrics = Metrics::capped(1, 1);
+    let value = |name: &str| {
+        let exposition = metrics.exposition();
+        let mut lines = exposition.lines().filter(|line| line.starts_with("servicebus_scaler_trigger_value{"));
+        let line = lines.find(|line| line.contains(&format!("name=\"{name}\"")));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+    };
+    let (first, same, second) =
+        (metrics.trigger_series(&id("a")), metrics.trigger_series(&id("a")), metrics.trigger_series(&id("b")));
+    first.told(1.0, 5, true);
+    second.told(2.0, 5, true);
+    assert_eq!((value("a"), value("b"), value(OTHER)), (Some(1.0), None, Some(2.0)));
+    same.told(3.0, 5, true);
+    assert_eq!(value("a"), Some(3.0), "two handles of one trigger are one series");
+    first.told(4.0, 5, true);
+    assert_eq!(value("a"), Some(4.0));
+    tokio::time::advance(hour + Duration::from_millis(1)).await;
+    assert_eq!(metrics.forget_idle(hour), 1);
+    second.told(5.0, 5, true);
+    first.told(6.0, 5, true);
+    assert_eq!((value("a"), value("b"), value(OTHER)), (None, Some(5.0), Some(6.0)), "the place is the other's now");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -159,7 +186,8 @@ fn reference_table(exposition: &str) -> String {
         let of_it = labels.get(sample.as_str()).map(|labels| labels.iter().map(|label| format!("`{label}`")));
         let of_it = of_it.map(|labels| labels.collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty());
         let of_it = of_it.unwrap_or_else(|| "–".to_owned());
-        table.push_str(&format!("| `{name}{suffix}` | {kind} | {of_it} | {} |\n", help.trim_end_matches('.')));
+        let help = help.trim_end_matches('.');
+        writeln!(table, "| `{name}{suffix}` | {kind} | {of_it} | {help} |").expect("a String takes it");
     }
     table
 }

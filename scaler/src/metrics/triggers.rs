@@ -30,6 +30,14 @@ pub(super) struct Triggers {
     beyond: OnceLock<Counter>,
 }
 
+/// One trigger's series, found once. Told into it is told at once while it has its place.
+#[derive(Debug)]
+pub struct TriggerSeries {
+    id: TriggerId,
+    triggers: Arc<Triggers>,
+    told: Arc<Told>,
+}
+
 /// What a trigger was told last.
 #[derive(Debug, Default)]
 struct Told {
@@ -40,6 +48,8 @@ struct Told {
     is_active: AtomicBool,
     /// In milliseconds since the origin.
     asked_at: AtomicU64,
+    /// Whether it is among those that are shown.
+    has_place: AtomicBool,
 }
 
 impl Triggers {
@@ -59,29 +69,40 @@ impl Triggers {
     }
 
     pub(super) fn told(&self, id: &TriggerId, value: f64, target: u32, active: bool) {
-        let now = self.now_ms();
+        let told = self.place(id, Arc::default);
+        if told.is_none()
+            && let Some(beyond) = self.beyond.get()
+        {
+            beyond.inc();
+        }
+        told.as_deref().unwrap_or(&self.others).set(value, target, active, self.now_ms());
+    }
+
+    /// The place of this trigger; taken by what `new` gives if it has none and one is left.
+    fn place(&self, id: &TriggerId, new: impl FnOnce() -> Arc<Told>) -> Option<Arc<Told>> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(told) = known.get(id) {
-            return told.set(value, target, active, now);
+            return Some(Arc::clone(told));
         }
         drop(known);
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if known.len() < self.most || known.contains_key(id) {
-            known.entry(id.clone()).or_default().set(value, target, active, now);
-        } else {
-            drop(known);
-            self.others.set(value, target, active, now);
-            if let Some(beyond) = self.beyond.get() {
-                beyond.inc();
-            }
+        if known.len() >= self.most && !known.contains_key(id) {
+            return None;
         }
+        let told = known.entry(id.clone()).or_insert_with(new);
+        told.has_place.store(true, Ordering::Relaxed);
+        Some(Arc::clone(told))
     }
 
     pub(super) fn forget_idle(&self, idle: Duration) -> usize {
         let oldest = self.now_ms().saturating_sub(idle.as_millis() as u64);
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let before = known.len();
-        known.retain(|_, told| told.asked_at.load(Ordering::Relaxed) >= oldest);
+        known.retain(|_, told| {
+            let stays = told.asked_at.load(Ordering::Relaxed) >= oldest;
+            told.has_place.store(stays, Ordering::Relaxed);
+            stays
+        });
         if known.len() < known.capacity() / 4 {
             known.shrink_to_fit();
         }
@@ -93,6 +114,24 @@ impl Triggers {
 
     fn now_ms(&self) -> u64 {
         self.origin.elapsed().as_millis() as u64
+    }
+}
+
+impl TriggerSeries {
+    pub(super) fn new(triggers: &Arc<Triggers>, id: &TriggerId) -> Self {
+        Self { id: id.clone(), triggers: Arc::clone(triggers), told: Arc::default() }
+    }
+
+    /// As [`Metrics::trigger`](super::Metrics::trigger).
+    pub fn told(&self, value: f64, target: u32, active: bool) {
+        let Self { id, triggers, told } = self;
+        let has_place = || told.has_place.load(Ordering::Relaxed);
+        // Else it is new, it was let go of in the meantime, another series has its name, or there is no place.
+        if has_place() || (triggers.place(id, || Arc::clone(told)).is_some() && has_place()) {
+            told.set(value, target, active, triggers.now_ms());
+        } else {
+            triggers.told(id, value, target, active);
+        }
     }
 }
 

@@ -12,7 +12,6 @@ use crate::known_triggers::Known;
 use crate::metrics::Metrics;
 use crate::refusal_log::RefusalLog;
 use crate::trigger::Trigger;
-use crate::trigger_id::TriggerId;
 
 /// What nobody asked about for so long is let go of.
 const IDLE: Duration = Duration::from_hours(1);
@@ -39,9 +38,9 @@ impl Telemetry {
     }
 
     /// A trigger was told this decision.
-    pub(super) fn told(&self, id: &TriggerId, trigger: &Trigger, decision: &Decision) {
+    pub(super) fn told(&self, known: &Known, trigger: &Trigger, decision: &Decision) {
         let target = trigger.base.message_count();
-        self.metrics.trigger(id, metric_value(decision.replicas, target), target, decision.active);
+        known.series(&self.metrics).told(metric_value(decision.replicas, target), target, decision.active);
     }
 
     /// A call about a trigger was refused. The one place where a refusal is logged, since it leaves the scaler here; but
