@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use scaling::{Counts, EntityStatus};
 
+use super::choice::loan;
 use super::*;
 
 const TTL: Duration = Duration::from_secs(5);
@@ -245,8 +246,8 @@ proptest! {
         prop_assert!(scene.waiting.is_empty(), "still waiting: {:?}", scene.waiting);
         prop_assert_eq!(scene.patterns_waiting, 0);
         scene.check();
-        prop_assert!(scene.catalogue.wants.is_empty(), "{:?}", scene.catalogue.wants);
-        prop_assert_eq!(scene.catalogue.queues.iter().flatten().map(BTreeMap::len).sum::<usize>(), 0);
+        prop_assert_eq!(scene.catalogue.wants.len(), 0, "{:?}", scene.catalogue.wants);
+        prop_assert_eq!(scene.catalogue.wants.waiting(), Vec::<Arc<str>>::new());
         let account = scene.catalogue.account();
         let (paid, _) = account.totals();
         prop_assert_eq!(account.free(), paid as i64 - scene.spent as i64, "nothing is set aside any more");
