@@ -170,7 +170,7 @@ async fn calls(quick: bool, read_latency: Duration, goals: &mut Goals) -> anyhow
 type Idle = Vec<(idle::Quiet, idle::Measured)>;
 
 async fn idle(quick: bool, seed: u64, read_latency: Duration) -> anyhow::Result<Idle> {
-    let (settle, window) = if quick { (4, 6) } else { (10, 60) };
+    let (settle, window) = if quick { (3, 5) } else { (10, 60) };
     let quiet = idle::Quiet {
         streams: 1_000,
         queues: 1_000,
