@@ -5,7 +5,7 @@
 //! operator's, and so does every identity that this process has: it works only for the Kubernetes namespaces, and towards
 //! the Service Bus namespaces, that the config file names. Who may not use a name hears the same as if there were none.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use servicebus::{Cloud, ConnectionString, Credential, Namespace};
@@ -121,13 +121,29 @@ impl Connections {
 
     /// The access of a trigger in a `ScaledObject` of this Kubernetes namespace (which is the caller's claim).
     pub fn resolve(&self, kubernetes_namespace: &str, trigger: &Trigger) -> Result<Access, AccessRefused> {
+        self.resolve_again(kubernetes_namespace, trigger, &OnceLock::new())
+    }
+
+    /// As [`Self::resolve`], for a trigger that is asked about often. `own` is that trigger's and this scaler's: a connection
+    /// string of its own leads to the same access each time, since where credentials may go is fixed at the start.
+    pub(crate) fn resolve_again(
+        &self,
+        kubernetes_namespace: &str,
+        trigger: &Trigger,
+        own: &OnceLock<Access>,
+    ) -> Result<Access, AccessRefused> {
         // Called by hand, there may be none.
         if !kubernetes_namespace.is_empty() && !is_kubernetes_name(kubernetes_namespace) {
             return Err(AccessRefused::KubernetesNamespace(shown(kubernetes_namespace)));
         }
         let access = match &trigger.connection {
             Connection::FromEnvironment(connection) => {
-                self.of_connection_string(connection.as_ref().map_err(Clone::clone)?)?
+                if let Some(access) = own.get() {
+                    access.clone()
+                } else {
+                    let access = self.of_connection_string(connection.as_ref().map_err(Clone::clone)?)?;
+                    own.get_or_init(|| access).clone()
+                }
             }
             Connection::Reference { name, namespace, endpoint_suffix } => {
                 self.of_reference(kubernetes_namespace, name, namespace.as_deref(), endpoint_suffix.as_deref())?

@@ -2,12 +2,13 @@
 //!
 //! Owns nothing: what was told is remembered in `known_triggers`.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use scaling::{Decision, Policy};
 use tokio::sync::watch;
 
+use crate::access::Access;
 use crate::config::{Config, ConfigHandle, OutOfBounds};
 use crate::connections::{AccessRefused, Connections};
 use crate::entity::Target;
@@ -107,7 +108,19 @@ impl Decisions {
 
     /// Reads and decides, for a trigger in this Kubernetes namespace.
     pub async fn judge(&self, namespace: &str, trigger: &Trigger) -> Result<Judged, Refusal> {
-        let query = self.query(namespace, trigger)?;
+        self.judge_again(namespace, trigger, &OnceLock::new()).await
+    }
+
+    /// As [`Self::judge`], for a trigger that is asked about often; `own` remembers the access that its own connection
+    /// string leads to.
+    pub(crate) async fn judge_again(
+        &self,
+        namespace: &str,
+        trigger: &Trigger,
+        own: &OnceLock<Access>,
+    ) -> Result<Judged, Refusal> {
+        let access = self.connections.resolve_again(namespace, trigger, own)?;
+        let query = Query { access, target: trigger.target.clone() };
         // Before the read: a profile that is not there needs no reading, and must not cost one.
         self.policy(trigger)?;
         let freshness = self.freshness(trigger)?;

@@ -14,6 +14,7 @@ use externalscaler::ScaledObjectRef;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
+use crate::access::Access;
 use crate::decisions::Judged;
 use crate::keyed_hash::{Digest, KeyedHash};
 use crate::metrics::{Metrics, TriggerSeries};
@@ -60,6 +61,7 @@ pub(crate) struct Known {
     trigger: Result<Trigger, TriggerError>,
     weight: usize,
     series: OnceLock<TriggerSeries>,
+    access: OnceLock<Access>,
     latest: Mutex<Latest>,
 }
 
@@ -178,6 +180,7 @@ impl Known {
             trigger: Trigger::parse(scaler_metadata),
             weight: name.len() + namespace.len() + metadata,
             series: OnceLock::new(),
+            access: OnceLock::new(),
             latest: Mutex::default(),
         }
     }
@@ -190,6 +193,11 @@ impl Known {
     /// Its series among these metrics, which are the same each time.
     pub(crate) fn series(&self, metrics: &Metrics) -> &TriggerSeries {
         self.series.get_or_init(|| metrics.trigger_series(&self.id))
+    }
+
+    /// The access that its own connection string leads to, once it was resolved.
+    pub(crate) fn access(&self) -> &OnceLock<Access> {
+        &self.access
     }
 
     /// What its metadata says, if it is sound.

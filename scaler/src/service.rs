@@ -147,7 +147,9 @@ impl ExternalScaler for Service {
             if metric_name != own {
                 return Err(Refusal::OtherMetric { asked: metric_name, own });
             }
-            let judged = self.within_deadline(self.decisions.judge(&scaled_object.namespace, trigger)).await?;
+            let judged = self
+                .within_deadline(self.decisions.judge_again(&scaled_object.namespace, trigger, known.access()))
+                .await?;
             let reply = reply::metrics(trigger, &judged.decision);
             self.telemetry.told(&known, trigger, &judged.decision);
             known.told_metrics(judged);
@@ -164,7 +166,9 @@ impl ExternalScaler for Service {
             if let Some(result) = known.active_as_told() {
                 return Ok(IsActiveResponse { result });
             }
-            let judged = self.within_deadline(self.decisions.judge(&scaled_object.namespace, trigger)).await?;
+            let judged = self
+                .within_deadline(self.decisions.judge_again(&scaled_object.namespace, trigger, known.access()))
+                .await?;
             let reply = reply::activity(&judged.decision);
             self.telemetry.told(&known, trigger, &judged.decision);
             known.told_activity(judged);

@@ -15,7 +15,7 @@ const TENTH: &str = "{cacheTtlSeconds: 0.5, maxStalenessSeconds: 6, creditsPerSe
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// All queues must have been read once by then.
-const WARM_UP: Duration = Duration::from_secs(60);
+const WARM_UP: Duration = Duration::from_mins(1);
 
 /// With the product's own deadlines: nothing fails here, however busy the machine is.
 async fn start(queues: usize, config: &str) -> Scene {
