@@ -64,7 +64,8 @@ struct Inner {
     refresh_deadline: Duration,
     clock: Clock,
     entries: Cache<Key, Arc<Entry>>,
-    namespaces: Mutex<HashMap<String, Weak<Namespace>>>,
+    /// By host and port: two brokers on one machine are two namespaces.
+    namespaces: Mutex<HashMap<(String, u16), Weak<Namespace>>>,
 }
 
 /// Entries stay for as long as their own asking suggests.
@@ -152,25 +153,26 @@ impl Readings {
             Target::Entity(entity) => entity.listing(),
             Target::Matching(matching) => matching.listing.clone(),
         };
-        let rack = self.namespace(query.access.host()).rack(&query.access, &listing);
+        let rack = self.namespace(query.access.namespace()).rack(&query.access, &listing);
         let entry = rack.entry(&key, &query.target);
         self.0.entries.insert(key, Arc::clone(&entry)).await;
         self.0.metrics.cache_entries(self.0.entries.entry_count());
         entry
     }
 
-    fn namespace(&self, host: &str) -> Arc<Namespace> {
+    fn namespace(&self, of: &servicebus::Namespace) -> Arc<Namespace> {
         let Inner { source, config, metrics, refresh_deadline, clock, namespaces, .. } = &*self.0;
-        let host = host.to_ascii_lowercase();
+        let host = of.host().to_ascii_lowercase();
+        let key = (host, of.administration_port());
         let mut namespaces = namespaces.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(namespace) = namespaces.get(&host).and_then(Weak::upgrade) {
+        if let Some(namespace) = namespaces.get(&key).and_then(Weak::upgrade) {
             return namespace;
         }
         // A new one is rare enough to look for dead ones each time.
         namespaces.retain(|_, namespace| namespace.strong_count() > 0);
         let (source, config, metrics) = (Arc::clone(source), config.clone(), metrics.clone());
-        let namespace = Arc::new(Namespace::new(&host, *clock, *refresh_deadline, source, config, metrics));
-        namespaces.insert(host, Arc::downgrade(&namespace));
+        let namespace = Arc::new(Namespace::new(&key.0, *clock, *refresh_deadline, source, config, metrics));
+        namespaces.insert(key, Arc::downgrade(&namespace));
         namespace
     }
 }
