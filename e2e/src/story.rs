@@ -73,6 +73,7 @@ impl Stage<'_> {
         for object in objects.iter().rev() {
             self.cluster.delete(&object_path(object)?).await?;
         }
+        self.until_no_pods(&pod_label).await?;
         if mtls {
             let files = [
                 ("ca.crt", certificates.authority.as_str()),
@@ -164,6 +165,17 @@ impl Stage<'_> {
             self.cluster.delete(&object_path(object)?).await?;
         }
         Ok(())
+    }
+
+    /// Waits for the pods of an earlier scenario to be gone: their ledgers would be taken for this one's.
+    async fn until_no_pods(&self, label: &str) -> anyhow::Result<()> {
+        let gone = async {
+            while !self.cluster.started_containers(NAMESPACE, label).await?.is_empty() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(TO_FIRST_ZERO, gone).await.context("pods of an earlier scenario do not go away")?
     }
 
     async fn replicas(&self, target: &Target) -> anyhow::Result<Replicas> {
