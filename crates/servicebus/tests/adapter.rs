@@ -3,8 +3,6 @@
 //! The tests themselves are in `suite/`; here each gets its name once, and each adapter its run of all of them. An adapter
 //! that cannot meet a test says so by name in its list and in its decision record.
 
-#[path = "adapter/proxy.rs"]
-mod proxy;
 #[path = "adapter/scene.rs"]
 mod scene;
 #[path = "adapter/suite.rs"]

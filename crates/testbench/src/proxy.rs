@@ -1,20 +1,41 @@
-//! A TCP proxy whose connections can be cut, as a failing network would.
+//! A TCP proxy that fails as a network does: it cuts connections, holds bytes back, and changes where it leads.
+//!
+//! What is sent after a call of [`Proxy::cut`], [`Proxy::stall`] or [`Proxy::hold_back`] has returned does not pass: each
+//! piece is held against the orders after it was read, so it does not matter which task the machine runs first.
 
+use std::io;
 use std::net::SocketAddr;
 
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 /// Passes bytes on until it is told otherwise. Ends when it is dropped.
 pub struct Proxy {
     address: SocketAddr,
-    /// Counts cuts; connections of an earlier count are closed.
-    cuts: watch::Sender<u64>,
-    /// Counts stalls; connections of an earlier count stay open and pass nothing on.
-    stalls: watch::Sender<u64>,
+    orders: watch::Sender<Orders>,
     /// Connections made so far.
     connections: watch::Receiver<u64>,
     task: tokio::task::JoinHandle<()>,
+}
+
+/// What holds for all connections, and how to tell those that were there before.
+#[derive(Clone, Copy)]
+struct Orders {
+    target: SocketAddr,
+    /// Counts cuts; connections of an earlier count are closed.
+    cuts: u64,
+    /// Counts stalls; connections of an earlier count stay open and pass nothing on.
+    stalls: u64,
+    /// Whether nothing passes at all for now.
+    held_back: bool,
+}
+
+impl Orders {
+    /// Whether a connection made under `self` passes bytes on under `now`.
+    fn pass_under(self, now: &Self) -> bool {
+        (self.cuts, self.stalls, false) == (now.cuts, now.stalls, now.held_back)
+    }
 }
 
 impl Proxy {
@@ -22,30 +43,17 @@ impl Proxy {
     pub async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let cuts = watch::Sender::new(0);
+        let orders = watch::Sender::new(Orders { target, cuts: 0, stalls: 0, held_back: false });
         let (made, connections) = watch::channel(0);
-        let stalls = watch::Sender::new(0);
-        let (cut, stall) = (cuts.clone(), stalls.clone());
+        let given = orders.clone();
         let task = tokio::spawn(async move {
-            while let Ok((mut near, _)) = listener.accept().await {
-                let (mut cut, mut stall) = (cut.subscribe(), stall.subscribe());
+            while let Ok((near, _)) = listener.accept().await {
                 made.send_modify(|connections| *connections += 1);
-                tokio::spawn(async move {
-                    let Ok(mut far) = TcpStream::connect(target).await else { return };
-                    let passing_on = async {
-                        tokio::select! {
-                            _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
-                            _ = stall.changed() => std::future::pending().await,
-                        }
-                    };
-                    tokio::select! {
-                        () = passing_on => {}
-                        _ = cut.changed() => {}
-                    }
-                });
+                // A connection that fails is the client's to notice.
+                tokio::spawn(relay(near, given.subscribe()));
             }
         });
-        Self { address, cuts, stalls, connections, task }
+        Self { address, orders, connections, task }
     }
 
     /// Where it listens.
@@ -55,18 +63,28 @@ impl Proxy {
 
     /// Closes every connection there is; new ones work.
     pub fn cut(&self) {
-        self.cuts.send_modify(|cuts| *cuts += 1);
-    }
-
-    /// Lets every connection there is fall silent, open as it stays; new ones work.
-    pub fn stall(&self) {
-        self.stalls.send_modify(|stalls| *stalls += 1);
+        self.orders.send_modify(|orders| orders.cuts += 1);
     }
 
     /// Closes every connection there is and lets no new one in, for good.
     pub fn cut_for_good(&self) {
         self.task.abort();
         self.cut();
+    }
+
+    /// Lets every connection there is fall silent for good, open as it stays; new ones work.
+    pub fn stall(&self) {
+        self.orders.send_modify(|orders| orders.stalls += 1);
+    }
+
+    /// Passes nothing on, of new connections neither, until told otherwise; then what was held back goes its way.
+    pub fn hold_back(&self, held_back: bool) {
+        self.orders.send_modify(|orders| orders.held_back = held_back);
+    }
+
+    /// Leads new connections elsewhere.
+    pub fn lead_to(&self, target: SocketAddr) {
+        self.orders.send_modify(|orders| orders.target = target);
     }
 
     /// How many connections were made so far.
@@ -77,7 +95,43 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.task.abort();
-        self.cut();
+        self.cut_for_good();
+    }
+}
+
+/// Ends when both sides have closed, one has failed, or the connection is cut.
+async fn relay(mut near: TcpStream, mut orders: watch::Receiver<Orders>) {
+    let made_under = *orders.borrow_and_update();
+    let (there, back) = (orders.clone(), orders.clone());
+    let passing_on = async {
+        let mut far = TcpStream::connect(made_under.target).await?;
+        near.set_nodelay(true)?;
+        far.set_nodelay(true)?;
+        let (near, far) = (near.split(), far.split());
+        tokio::try_join!(pass(near.0, far.1, made_under, there), pass(far.0, near.1, made_under, back))
+    };
+    tokio::select! {
+        _ = passing_on => {}
+        _ = orders.wait_for(|now| now.cuts != made_under.cuts) => {}
+    }
+}
+
+/// One direction, to its end.
+async fn pass(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    made_under: Orders,
+    mut orders: watch::Receiver<Orders>,
+) -> io::Result<()> {
+    let mut bytes = vec![0; 64 << 10];
+    loop {
+        let count = from.read(&mut bytes).await?;
+        if orders.wait_for(|now| made_under.pass_under(now)).await.is_err() {
+            return Ok(());
+        }
+        if count == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&bytes[..count]).await?;
     }
 }

@@ -10,8 +10,7 @@ use servicebus::{
     Adapter, AdministrationClient, AdministrationOptions, ClientOptions, ConnectionString, EntityCounts, EntityName,
     OutgoingMessage, QueueClient, ReceivedMessage, Settlement, connect, connect_with,
 };
-
-use crate::proxy::Proxy;
+use testbench::Proxy;
 
 /// A queue whose locks outlast every test: what comes again within the deadline was given back.
 pub(crate) const ORDERS: &str = "orders";
