@@ -30,6 +30,7 @@ mod incoming;
 pub mod keyed_hash;
 mod known_triggers;
 mod log_rate;
+mod looks;
 pub mod manifest;
 pub mod metrics;
 pub mod migrate;

@@ -20,6 +20,8 @@ use rustls::{RootCertStore, ServerConfig};
 use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
+use crate::looks::{Look, Looks};
+
 /// A chain or a bundle of authorities is smaller; a larger file is another one by mistake.
 const MAX_FILE_BYTES: usize = 1024 * 1024;
 
@@ -101,17 +103,14 @@ impl Tls {
         self,
         files: TlsFiles,
         interval: Duration,
-        mut hangup: Option<Signal>,
+        hangup: Option<Signal>,
         shutdown: CancellationToken,
     ) {
         let mut in_force = read_off_the_runtime(&files).await.ok();
         let mut complaint = None;
-        loop {
-            let asked = tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(interval) => false,
-                () = received(&mut hangup) => true,
-            };
+        let mut looks = Looks::new(interval, hangup, shutdown);
+        while let Some(look) = looks.next().await {
+            let asked = look == Look::Asked;
             // Read twice, a little apart: somebody may be in the middle of writing one file, or between two of them.
             let first = read_off_the_runtime(&files).await;
             tokio::time::sleep(interval / 10).await;
@@ -238,13 +237,6 @@ async fn read_off_the_runtime(files: &TlsFiles) -> Result<Contents, TlsError> {
     let owned = files.clone();
     let unread = |source| TlsError::Read { flag: CERTIFICATE, path: files.certificate.clone(), source };
     tokio::task::spawn_blocking(move || Contents::read(&owned)).await.map_err(|error| unread(error.into()))?
-}
-
-async fn received(hangup: &mut Option<Signal>) {
-    let Some(signal) = hangup else { return std::future::pending().await };
-    if signal.recv().await.is_none() {
-        std::future::pending::<()>().await;
-    }
 }
 
 #[cfg(test)]

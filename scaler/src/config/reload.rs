@@ -10,6 +10,7 @@ use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
 use super::{Config, ConfigHandle};
+use crate::looks::{Look, Looks};
 
 /// Follows one config file until `shutdown`, looking at it every `interval`. `hangup` is SIGHUP, where the caller wants
 /// it heard.
@@ -17,16 +18,13 @@ pub async fn follow(
     path: PathBuf,
     handle: ConfigHandle,
     interval: Duration,
-    mut hangup: Option<Signal>,
+    hangup: Option<Signal>,
     shutdown: CancellationToken,
 ) {
     let mut complaint = None;
-    loop {
-        let asked = tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(interval) => false,
-            () = received(&mut hangup) => true,
-        };
+    let mut looks = Looks::new(interval, hangup, shutdown);
+    while let Some(look) = looks.next().await {
+        let asked = look == Look::Asked;
         match read_settled(&path, interval / 10).await {
             Ok(None) => {}
             Ok(Some(config)) => {
@@ -61,12 +59,5 @@ async fn read_settled(path: &Path, pause: Duration) -> anyhow::Result<Option<Con
     match (first, second) {
         (Ok(first), Ok(second)) if first != second => Ok(None),
         (_, second) => Ok(Some(Config::from_bytes(path, second)?)),
-    }
-}
-
-async fn received(hangup: &mut Option<Signal>) {
-    let Some(signal) = hangup else { return std::future::pending().await };
-    if signal.recv().await.is_none() {
-        std::future::pending::<()>().await;
     }
 }
