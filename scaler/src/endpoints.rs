@@ -13,6 +13,10 @@ use std::str::FromStr;
 
 use servicebus::Cloud;
 
+mod flags;
+
+pub use flags::EndpointArgs;
+
 /// A DNS suffix whose namespaces the operator allows beside Azure's, such as `servicebus.region.stack.example`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EndpointSuffix(String);

@@ -19,7 +19,7 @@ use crate::administration::AdministrationSource;
 use crate::config::{Config, ConfigHandle};
 use crate::connections::Connections;
 use crate::decisions::{Decisions, Judged};
-use crate::endpoints::{AllowedEndpoints, EndpointSuffix, HostPort};
+use crate::endpoints::EndpointArgs;
 use crate::entity::{Operation, Target};
 use crate::metrics::Metrics;
 use crate::readings::{Matched, Readings};
@@ -71,12 +71,9 @@ pub struct ExplainArgs {
     /// The scaler's config file, for metadata policyProfile
     #[arg(long, env = "SCALER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Endpoint that credentials may be sent to besides Azure and loopback emulators; repeatable, or comma-separated
-    #[arg(long, env = "SCALER_ALLOW_ENDPOINTS", value_delimiter = ',', value_name = "HOST:PORT")]
-    pub allow_endpoint: Vec<HostPort>,
-    /// DNS suffix whose namespaces credentials may be sent to besides Azure's; repeatable, or comma-separated
-    #[arg(long, env = "SCALER_ALLOW_ENDPOINT_SUFFIXES", value_delimiter = ',', value_name = "SUFFIX")]
-    pub allow_endpoint_suffix: Vec<EndpointSuffix>,
+    /// Where credentials may go.
+    #[command(flatten)]
+    pub endpoints: EndpointArgs,
     /// How to print it
     #[arg(long, default_value = "text", value_name = "FORMAT")]
     pub output: Output,
@@ -103,8 +100,7 @@ pub async fn run(args: ExplainArgs, shutdown: CancellationToken) -> anyhow::Resu
         metadata,
         connection_string_file,
         config,
-        allow_endpoint,
-        allow_endpoint_suffix,
+        endpoints,
         output,
     } = args;
     let connection = connection_string_file.as_deref().map(secret_from).transpose()?;
@@ -125,8 +121,8 @@ pub async fn run(args: ExplainArgs, shutdown: CancellationToken) -> anyhow::Resu
     let config = ConfigHandle::new(config.as_deref().map(Config::read).transpose()?.unwrap_or_default());
     let source = Arc::new(AdministrationSource::new());
     let readings = Readings::new(source, config.clone(), Metrics::new(), Timings::default().refresh_deadline);
-    let allowed = AllowedEndpoints::with(allow_endpoint).and_suffixes(allow_endpoint_suffix).and_loopback(true);
-    let connections = Connections::new(allowed, config.clone());
+    // Whoever runs this is on this host.
+    let connections = Connections::new(endpoints.allowed(true), config.clone());
     connections.load().await;
     let decisions = Decisions::new(readings, config, connections);
     let mut explanations = Vec::new();

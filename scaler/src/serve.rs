@@ -27,7 +27,7 @@ use crate::administration::AdministrationSource;
 use crate::config::{Config, ConfigHandle, reload};
 use crate::connections::Connections;
 use crate::decisions::Decisions;
-use crate::endpoints::{AllowedEndpoints, EndpointSuffix, HostPort};
+use crate::endpoints::{AllowedEndpoints, EndpointArgs};
 use crate::incoming::{Incoming, Limits, connection};
 use crate::known_triggers::KnownTriggers;
 use crate::metrics::Metrics;
@@ -61,14 +61,9 @@ pub struct ServeArgs {
     /// secret files that it names
     #[arg(long, env = "SCALER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Endpoint that credentials may be sent to besides Azure (and, if --listen is a loopback address, emulators on
-    /// loopback); repeatable, or comma-separated
-    #[arg(long, env = "SCALER_ALLOW_ENDPOINTS", value_delimiter = ',', value_name = "HOST:PORT")]
-    pub allow_endpoint: Vec<HostPort>,
-    /// DNS suffix whose Service Bus namespaces credentials may be sent to besides Azure's, such as a private cloud's;
-    /// repeatable, or comma-separated
-    #[arg(long, env = "SCALER_ALLOW_ENDPOINT_SUFFIXES", value_delimiter = ',', value_name = "SUFFIX")]
-    pub allow_endpoint_suffix: Vec<EndpointSuffix>,
+    /// Where credentials may go; to emulators on loopback if --listen is a loopback address.
+    #[command(flatten)]
+    pub endpoints: EndpointArgs,
     /// Address to serve /livez, /readyz and /metrics on [default: port 8080 of --listen's address, or a free port if that
     /// has port 0]
     #[arg(long, env = "SCALER_ADMIN_LISTEN", value_name = "ADDRESS")]
@@ -189,8 +184,7 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
     let ServeArgs {
         listen,
         config: config_file,
-        allow_endpoint,
-        allow_endpoint_suffix,
+        endpoints,
         admin_listen,
         local_listen,
         tls,
@@ -222,9 +216,7 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
     say_what_cannot_be_known(tls_files.as_ref(), &config.snapshot());
     let parts = Parts {
         // Who listens for other hosts may be called by strangers, who have no business with this host's other ports.
-        allowed: AllowedEndpoints::with(allow_endpoint)
-            .and_suffixes(allow_endpoint_suffix)
-            .and_loopback(listen.ip().is_loopback()),
+        allowed: endpoints.allowed(listen.ip().is_loopback()),
         config,
         timings,
         tls,
