@@ -13,10 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 mod measure;
 mod memory;
+#[path = "../shared/paced.rs"]
+mod paced;
 mod requests;
 mod servers;
 
-use measure::{Latencies, Turns, paced, saturated};
+use measure::{Latencies, Turns, saturated};
+use paced::paced;
 
 /// At least this share of the bare server's throughput.
 const THROUGHPUT_GOAL: f64 = 0.7;

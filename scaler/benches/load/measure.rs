@@ -1,13 +1,12 @@
-//! As many calls as go through, and calls at a fixed rate.
+//! As many calls as go through, and how calls and their times are summed up.
 
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use externalscaler::GetMetricsRequest;
 use futures_util::future::try_join_all;
-use tokio::task::JoinSet;
 
-use crate::servers::Client;
+use crate::paced::Client;
 
 /// Calls a second, turn by turn.
 #[derive(Default)]
@@ -67,26 +66,4 @@ pub(crate) async fn saturated(
     });
     let calls: usize = try_join_all(lanes).await?.into_iter().sum();
     Ok(calls as f64 / begun.elapsed().as_secs_f64())
-}
-
-/// Latencies at a fixed rate, each from when its call was due: a call that had to wait for others counts its wait.
-pub(crate) async fn paced(
-    client: &Client,
-    requests: &[GetMetricsRequest],
-    rate: u32,
-    length: Duration,
-) -> anyhow::Result<Vec<Duration>> {
-    let period = Duration::from_secs(1) / rate;
-    let begun = tokio::time::Instant::now();
-    let calls = (length.as_secs_f64() * f64::from(rate)) as u32;
-    let mut answers = JoinSet::new();
-    for number in 0..calls {
-        let due = begun + period * number;
-        // Timers have a millisecond: calls due within the same one start together.
-        tokio::time::sleep_until(due).await;
-        let mut client = client.clone();
-        let request = requests[number as usize % requests.len()].clone();
-        answers.spawn(async move { client.get_metrics(request).await.map(|_| due.elapsed()) });
-    }
-    Ok(answers.join_all().await.into_iter().collect::<Result<_, _>>()?)
 }

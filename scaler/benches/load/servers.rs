@@ -20,19 +20,17 @@ use scaler::serve::{Parts, serve};
 use scaler::source::{Observed, Page, ReadFailure, Source};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Channel, Server};
 use tonic::{Request, Response, Status};
 
+use crate::paced::Client;
 use crate::requests::queue;
 
 /// Entities on one page of a listing.
 const PAGE: usize = 100;
 /// Queues that the namespace has.
 const QUEUES: usize = 10_000;
-
-/// A client of the contract.
-pub(crate) type Client = ExternalScalerClient<Channel>;
 
 /// The scaler, with its configuration at hand.
 pub(crate) struct Scaler {

@@ -1,15 +1,14 @@
 //! `GetMetrics` on the one connection that also carries thousands of push streams, as KEDA's operator has it.
 //!
-//! Calls are made at a fixed rate, and each is timed from when it was due, so one that waits behind others counts its wait.
+//! Calls are made at a fixed rate (`paced`).
 //! What is asked for is in the cache: it is the connection that is measured, not Service Bus.
 
 use std::time::Duration;
 
 use anyhow::ensure;
-use externalscaler::GetMetricsRequest;
-use tokio::task::JoinSet;
 
-use crate::stack::{Client, Stack, metrics_request, queue};
+use crate::paced::paced;
+use crate::stack::{Stack, metrics_request, queue};
 use crate::summary::Times;
 use crate::wakeups::open;
 
@@ -60,22 +59,4 @@ pub(crate) async fn measure(load: Load, read_latency: Duration) -> anyhow::Resul
     }
     stack.stop().await?;
     Ok(Measured { without: without.into_iter().collect(), beside: beside.into_iter().collect() })
-}
-
-async fn paced(
-    client: &Client,
-    requests: &[GetMetricsRequest],
-    rate: u32,
-    length: Duration,
-) -> anyhow::Result<Vec<Duration>> {
-    let period = Duration::from_secs(1) / rate;
-    let begun = tokio::time::Instant::now();
-    let mut answers = JoinSet::new();
-    for (number, request) in (0..(length.as_secs_f64() * f64::from(rate)) as u32).zip(requests.iter().cycle()) {
-        let due = begun + period * number;
-        tokio::time::sleep_until(due).await;
-        let (mut client, request) = (client.clone(), request.clone());
-        answers.spawn(async move { client.get_metrics(request).await.map(|_| due.elapsed()) });
-    }
-    Ok(answers.join_all().await.into_iter().collect::<Result<_, _>>()?)
 }

@@ -8,7 +8,8 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, Streaming};
 
-use crate::stack::{Client, metrics_request};
+use crate::paced::Client;
+use crate::stack::metrics_request;
 
 /// Nothing that is waited for may take longer.
 const PATIENCE: Duration = Duration::from_mins(1);

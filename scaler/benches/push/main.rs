@@ -14,6 +14,8 @@ mod idle;
 mod listening;
 mod looks;
 mod mailbox;
+#[path = "../shared/paced.rs"]
+mod paced;
 mod reads;
 mod stack;
 mod summary;

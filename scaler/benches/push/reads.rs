@@ -17,7 +17,8 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::task::JoinSet;
 
 use crate::listening::Listener;
-use crate::stack::{Client, Stack, metrics_request, queue};
+use crate::paced::Client;
+use crate::stack::{Stack, metrics_request, queue};
 
 /// KEDA's default `pollingInterval`.
 pub(crate) const POLLING_INTERVAL: Duration = Duration::from_secs(30);

@@ -19,14 +19,12 @@ use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
 use crate::looks::{Looks, Noted};
 use crate::mailbox::Mailbox;
+use crate::paced::Client;
 use crate::summary::Times;
-
-/// A client of the contract.
-pub(crate) type Client = ExternalScalerClient<Channel>;
 
 /// `ScaledObject`s of one Kubernetes namespace.
 const PER_NAMESPACE: usize = 100;
