@@ -8,16 +8,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Broker, FaultId, Options, QueueOptions};
-use servicebus::{Adapter, AdministrationClient, ConnectionString, EntityCounts, OutgoingMessage, QueueClient};
+use servicebus::{
+    Adapter, AdministrationClient, ConnectionString, EntityCounts, EntityName, EntitySettings, OutgoingMessage,
+    QueueClient,
+};
 use workload::{Ledger, body};
 
 mod program;
 mod proxy;
+mod tls;
 
 /// What a bench is started with and shows is the broker's.
 pub use broker;
 pub use program::{Ended, Program};
 pub use proxy::Proxy;
+pub use tls::tls_acceptor;
 
 /// Longer than anything here takes, on a slow machine too.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -26,6 +31,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The name of the queue that tests use.
 pub const QUEUE: &str = "orders";
+/// The name of the topic that [`Bench::make_topic`] makes.
+pub const TOPIC: &str = "events";
+/// The names of its subscriptions.
+pub const SUBSCRIPTIONS: [&str; 2] = ["audit", "billing"];
 
 /// Fails the test when something takes too long.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -114,8 +123,12 @@ impl Bench {
 
     /// A client of the queue, or of `/$DeadLetterQueue` and the like below it.
     pub fn client(&self, below: &str) -> Arc<dyn QueueClient> {
+        self.client_of(EntityName::queue(format!("{QUEUE}{below}")))
+    }
+
+    fn client_of(&self, entity: EntityName) -> Arc<dyn QueueClient> {
         let connection = ConnectionString::parse(self.connection_string()).expect("the broker's own");
-        servicebus::connect(&connection, &format!("{QUEUE}{below}"), Adapter::Ours).expect("a client")
+        servicebus::connect(&connection, entity, Adapter::Ours).expect("a client")
     }
 
     /// Puts messages with these ids into the queue.
@@ -125,16 +138,28 @@ impl Bench {
 
     /// Puts messages with these bodies into the queue.
     pub async fn send(&self, bodies: impl IntoIterator<Item = bytes::Bytes>) {
-        let message = |(index, body)| OutgoingMessage {
-            message_id: format!("message-{index}"),
-            content_type: Some(body::CONTENT_TYPE.to_owned()),
-            body,
-            scheduled_enqueue_time: None,
-        };
-        let messages: Vec<OutgoingMessage> = bodies.into_iter().enumerate().map(message).collect();
-        let client = self.client("");
-        within("fill the queue", client.send(&messages)).await.expect("sent");
-        within("close", client.close()).await.expect("closed");
+        send_through(self.client(""), bodies).await;
+    }
+
+    /// Makes [`TOPIC`] with its [`SUBSCRIPTIONS`].
+    pub async fn make_topic(&self) {
+        within("make the topic", self.administration.create_topic(TOPIC)).await.expect("made");
+        for name in SUBSCRIPTIONS {
+            let settings = EntitySettings::default();
+            let making = self.administration.create_subscription(TOPIC, name, &settings);
+            within("make a subscription", making).await.expect("made");
+        }
+    }
+
+    /// Puts messages with these ids into [`TOPIC`].
+    pub async fn fill_topic(&self, ids: impl IntoIterator<Item = u64>) {
+        send_through(self.client_of(EntityName::topic(TOPIC)), ids.into_iter().map(body::encode)).await;
+    }
+
+    /// What one of the [`SUBSCRIPTIONS`] holds.
+    pub async fn subscription_counts(&self, name: &str) -> EntityCounts {
+        let read = self.administration.subscription(TOPIC, name);
+        within("read the counts", read).await.expect("the subscription is there").counts
     }
 
     /// What the queue holds.
@@ -167,4 +192,16 @@ impl Bench {
         ids.sort_unstable();
         ids
     }
+}
+
+async fn send_through(client: Arc<dyn QueueClient>, bodies: impl IntoIterator<Item = bytes::Bytes>) {
+    let message = |(index, body)| OutgoingMessage {
+        message_id: format!("message-{index}"),
+        content_type: Some(body::CONTENT_TYPE.to_owned()),
+        body,
+        scheduled_enqueue_time: None,
+    };
+    let messages: Vec<OutgoingMessage> = bodies.into_iter().enumerate().map(message).collect();
+    within("send", client.send(&messages)).await.expect("sent");
+    within("close", client.close()).await.expect("closed");
 }
