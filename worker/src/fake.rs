@@ -29,6 +29,8 @@ pub(crate) struct Fake {
     pub(crate) renew_failures: Mutex<VecDeque<FailureKind>>,
     pub(crate) receive_failures: Mutex<VecDeque<FailureKind>>,
     pub(crate) peek_failures: Mutex<VecDeque<FailureKind>>,
+    /// How long the first `receive` takes to connect; no part of its wait.
+    pub(crate) connecting: Mutex<Duration>,
     pub(crate) messages: Mutex<VecDeque<ReceivedMessage>>,
     pub(crate) asked: Mutex<Vec<Asked>>,
 }
@@ -62,6 +64,8 @@ impl QueueClient for Fake {
 
     async fn receive(&self, most: usize, wait: Duration) -> Result<Vec<ReceivedMessage>, ClientError> {
         next_failure(&self.receive_failures)?;
+        let connecting = std::mem::take(&mut *self.connecting.lock().unwrap_or_else(PoisonError::into_inner));
+        tokio::time::sleep(connecting).await;
         let messages: Vec<_> = {
             let mut waiting = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
             let most = most.min(waiting.len());

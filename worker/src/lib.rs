@@ -53,8 +53,8 @@ pub struct Args {
     /// terminationGracePeriodSeconds (Kubernetes' default is 30)
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, default_value = "25")]
     pub drain_timeout: Seconds,
-    /// End with success once nothing is in hand and no message has come for this many seconds: for a Job, which must end
-    /// by itself [default: work until SIGTERM]
+    /// End with success once nothing is in hand and no message has come for this many seconds, one at least: for a Job,
+    /// which must end by itself [default: work until SIGTERM]
     #[arg(long, env = "EXIT_WHEN_IDLE", value_name = "SECONDS", allow_negative_numbers = true)]
     pub exit_when_idle: Option<Seconds>,
     /// Write the ready line to this file too, atomically, once the queue or subscription was reached

@@ -16,6 +16,8 @@ use crate::{Figures, Handler};
 
 /// How long one receive waits for a message. It can be given up at any time, so long costs nothing.
 const RECEIVE_WAIT: Duration = Duration::from_secs(30);
+/// A queue is asked for at least this long before it is taken for empty: an answer has to come all the way.
+const SHORTEST_ASK: Duration = Duration::from_secs(1);
 /// How long the messages that were not finished in time may take to be given back.
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the client may take to give back what it holds and to close.
@@ -28,7 +30,8 @@ pub struct Settings {
     pub concurrency: usize,
     /// How long messages in hand may take to be finished once it was told to stop.
     pub drain_timeout: Duration,
-    /// Ends by itself when nothing was in hand and no message has come for this long; `None` goes on for ever.
+    /// Ends by itself when nothing was in hand and no message has come for this long, and for a second at least; `None` goes
+    /// on for ever.
     pub exit_when_idle: Option<Duration>,
 }
 
@@ -120,19 +123,18 @@ async fn receive(
 ) -> Result<(), Failure> {
     let mut outage = Outage::default();
     let mut not_before = Instant::now();
-    // While the queue cannot be asked, nobody knows whether it is empty: an outage is not idleness.
+    // Only a queue that was asked, and gave nothing for so long, is empty: neither an outage is idleness nor the time that it
+    // takes to connect, which a receive does not count as waiting.
     let mut idle_since = Instant::now();
     loop {
         let free = settings.concurrency.max(1).saturating_sub(hands.busy());
-        let idle = async {
-            match settings.exit_when_idle {
-                Some(patience) => tokio::time::sleep_until(idle_since + patience).await,
-                None => std::future::pending().await,
-            }
-        };
+        let patience = settings.exit_when_idle.filter(|_| hands.busy() == 0);
         let receiving = async {
             tokio::time::sleep_until(not_before).await;
-            client.receive(free, RECEIVE_WAIT).await
+            let wait = patience.map_or(RECEIVE_WAIT, |patience| {
+                (idle_since + patience).saturating_duration_since(Instant::now()).clamp(SHORTEST_ASK, RECEIVE_WAIT)
+            });
+            client.receive(free, wait).await
         };
         tokio::select! {
             biased;
@@ -143,6 +145,9 @@ async fn receive(
                     outage.over();
                     if !messages.is_empty() {
                         idle_since = Instant::now();
+                    } else if patience.is_some_and(|patience| idle_since.elapsed() >= patience) {
+                        tracing::info!("no message has come for as long as --exit-when-idle says");
+                        return Ok(());
                     }
                     for message in messages {
                         hands.take(message);
@@ -154,11 +159,6 @@ async fn receive(
                 }
                 Err(error) => return Err(Failure::Client(error)),
             },
-            // Last, so that a message that has come is taken first.
-            () = idle, if hands.busy() == 0 => {
-                tracing::info!("no message has come for as long as --exit-when-idle says");
-                return Ok(());
-            }
         }
     }
 }
@@ -337,6 +337,25 @@ mod tests {
         assert_eq!(stopped.figures.handled, 3, "after twenty failures, and although handling takes longer than 2 s");
         assert!(begun.elapsed() > Duration::from_secs(16), "two rounds of handling, then the two seconds");
         assert_eq!(fake.asked().last(), Some(&Asked::Close));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_it_takes_to_connect_is_not_idleness() {
+        for patience in [0, 2, 45] {
+            let fake = Arc::new(Fake::default());
+            *fake.connecting.lock().expect("no panic before") = Duration::from_secs(4);
+            fill(&fake, 1);
+            let patience = Duration::from_secs(patience);
+            let settings = Settings { exit_when_idle: Some(patience), ..SETTINGS };
+            let handler = Arc::new(Says(Outcome::Complete, Duration::ZERO));
+            let begun = Instant::now();
+            let stopped = receive_and_settle(fake, handler, settings, CancellationToken::new(), || Ok(())).await;
+            assert!(stopped.cause.is_none());
+            assert_eq!(stopped.figures.handled, 1, "{patience:?}: there was one to be had");
+            let idle = begun.elapsed().saturating_sub(Duration::from_secs(4));
+            let wanted = patience.max(SHORTEST_ASK);
+            assert!(idle >= wanted && idle < wanted + Duration::from_secs(1), "{patience:?}: {idle:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
