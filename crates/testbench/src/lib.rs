@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use broker::{Broker, FaultId, Options, QueueOptions};
 use servicebus::{
-    Adapter, AdministrationClient, ConnectionString, EntityCounts, EntityName, EntitySettings, OutgoingMessage,
-    QueueClient,
+    Adapter, AdministrationClient, AdministrationOptions, ConnectionString, EntityCounts, EntityName, EntitySettings,
+    OutgoingMessage, QueueClient,
 };
 use workload::{Ledger, body};
 
@@ -80,7 +80,9 @@ impl Bench {
         assert!(options.tls.as_ref().is_none_or(|tls| !tls.only), "the bench speaks without TLS");
         let broker = Broker::start(options).await.expect("a free port");
         let connection = ConnectionString::parse(broker.connection_string()).expect("the broker's own");
-        let administration = AdministrationClient::new(&connection).expect("a client");
+        // A machine that stands still for some seconds must not fail a test that is not about deadlines.
+        let patient = AdministrationOptions { timeout: DEADLINE, ..AdministrationOptions::default() };
+        let administration = AdministrationClient::with_options(&connection, patient).expect("a client");
         Self { broker, administration, folder: tempfile::tempdir().expect("a temporary folder") }
     }
 
