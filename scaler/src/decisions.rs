@@ -122,15 +122,15 @@ impl Decisions {
         let access = self.connections.resolve_again(namespace, trigger, own)?;
         let query = Query { access, target: trigger.target.clone() };
         // Before the read: a profile that is not there needs no reading, and must not cost one.
-        self.policy(trigger)?;
+        let policy = self.policy(trigger)?;
         let freshness = self.freshness(trigger)?;
         let seen = self.readings.newest(&query, freshness).await.map_err(|failure| unreadable(trigger, failure))?;
-        self.decide(trigger, seen)
+        Ok(self.decide(trigger, &*policy, seen))
     }
 
-    /// Decides on these readings, with the configuration as it is now.
-    pub fn decide(&self, trigger: &Trigger, seen: Seen) -> Result<Judged, Refusal> {
-        let decision = self.policy(trigger)?.decide(&seen.window(), self.readings.now());
+    /// Decides on these readings by this policy, which [`Self::policy`] gives.
+    pub fn decide(&self, trigger: &Trigger, policy: &dyn Policy, seen: Seen) -> Judged {
+        let decision = policy.decide(&seen.window(), self.readings.now());
         tracing::debug!(
             target = %trigger.target,
             replicas = decision.replicas,
@@ -139,7 +139,7 @@ impl Decisions {
             age_seconds = seen.age.as_secs_f64(),
             "decided"
         );
-        Ok(Judged { decision, seen })
+        Judged { decision, seen }
     }
 
     /// The policy that this trigger's metadata or profile names, as the configuration is now.

@@ -120,8 +120,9 @@ impl Activity {
 }
 
 fn activity(decisions: &Decisions, trigger: &Trigger, latest: Latest) -> Option<Result<bool, Refusal>> {
-    let judged =
-        latest?.map_err(|failure| unreadable(trigger, failure)).and_then(|seen| decisions.decide(trigger, seen));
+    let seen = latest?.map_err(|failure| unreadable(trigger, failure));
+    // Built anew each time: the profile may have changed since the stream was opened.
+    let judged = seen.and_then(|seen| Ok(decisions.decide(trigger, &*decisions.policy(trigger)?, seen)));
     Some(judged.map(|judged| judged.decision.active))
 }
 
