@@ -22,6 +22,7 @@ use crate::known_triggers::{Known, KnownTriggers};
 use crate::metrics::StreamKind;
 use crate::reply;
 use crate::streams::{self, Activity};
+use crate::trigger::Trigger;
 use crate::watchers::Watchers;
 
 pub(crate) mod telemetry;
@@ -61,11 +62,23 @@ impl Service {
         Self { triggers, decisions, watchers, telemetry, call_deadline, heartbeat, shutdown, streams }
     }
 
-    async fn within_deadline(&self, answer: impl Future<Output = Result<Judged, Refusal>>) -> Result<Judged, Refusal> {
+    /// The decision for a unary call about a trigger in this Kubernetes namespace, within the deadline of calls.
+    async fn judged(&self, namespace: &str, known: &Known, trigger: &Trigger) -> Result<Judged, Refusal> {
         // Pinned, here and below, since it is large and would else be copied at every step on its way.
-        tokio::time::timeout(self.call_deadline, pin!(answer))
+        let judging = pin!(self.decisions.judge_again(namespace, trigger, known.access()));
+        let judged = tokio::time::timeout(self.call_deadline, judging)
             .await
-            .unwrap_or(Err(Refusal::Deadline(self.call_deadline)))
+            .unwrap_or(Err(Refusal::Deadline(self.call_deadline)))?;
+        self.telemetry.told(known, trigger, &judged.decision);
+        Ok(judged)
+    }
+
+    /// What a push stream is opened for: when its connection ends, and the trigger with the reference it came in.
+    fn opening(&self, request: Request<ScaledObjectRef>) -> (Option<StreamsEnd>, ScaledObjectRef, Arc<Known>) {
+        let end = request.extensions().get().cloned();
+        let scaled_object = request.into_inner();
+        let known = self.triggers.get(&scaled_object);
+        (end, scaled_object, known)
     }
 
     fn stream_permit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
@@ -147,11 +160,8 @@ impl ExternalScaler for Service {
             if metric_name != own {
                 return Err(Refusal::OtherMetric { asked: metric_name, own });
             }
-            let judged = self
-                .within_deadline(self.decisions.judge_again(&scaled_object.namespace, trigger, known.access()))
-                .await?;
+            let judged = self.judged(&scaled_object.namespace, &known, trigger).await?;
             let reply = reply::metrics(trigger, &judged.decision);
-            self.telemetry.told(&known, trigger, &judged.decision);
             known.told_metrics(judged);
             Ok(reply)
         });
@@ -166,11 +176,8 @@ impl ExternalScaler for Service {
             if let Some(result) = known.active_as_told() {
                 return Ok(IsActiveResponse { result });
             }
-            let judged = self
-                .within_deadline(self.decisions.judge_again(&scaled_object.namespace, trigger, known.access()))
-                .await?;
+            let judged = self.judged(&scaled_object.namespace, &known, trigger).await?;
             let reply = reply::activity(&judged.decision);
-            self.telemetry.told(&known, trigger, &judged.decision);
             known.told_activity(judged);
             Ok(reply)
         });
@@ -181,9 +188,7 @@ impl ExternalScaler for Service {
         &self,
         request: Request<ScaledObjectRef>,
     ) -> Result<Response<Self::StreamIsActiveStream>, Status> {
-        let end = request.extensions().get().cloned();
-        let scaled_object = request.into_inner();
-        let known = self.triggers.get(&scaled_object);
+        let (end, scaled_object, known) = self.opening(request);
         let opened = pin!(async {
             let trigger = known.trigger()?;
             let query = self.decisions.query(&scaled_object.namespace, trigger)?;
@@ -209,9 +214,7 @@ impl ExternalScaler for Service {
         &self,
         request: Request<ScaledObjectRef>,
     ) -> Result<Response<Self::StreamMetricSpecStream>, Status> {
-        let end = request.extensions().get().cloned();
-        let scaled_object = request.into_inner();
-        let known = self.triggers.get(&scaled_object);
+        let (end, _, known) = self.opening(request);
         let opened = pin!(async {
             let trigger = known.trigger()?;
             let permit = self.stream_permit()?;
