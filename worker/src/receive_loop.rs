@@ -16,8 +16,9 @@ use crate::{Figures, Handler};
 
 /// How long one receive waits for a message. It can be given up at any time, so long costs nothing.
 const RECEIVE_WAIT: Duration = Duration::from_secs(30);
-/// A queue is asked for at least this long before it is taken for empty: an answer has to come all the way.
-const SHORTEST_ASK: Duration = Duration::from_secs(1);
+/// Before a queue is taken for empty it is asked once more, for this long: an answer has to come all the way, and a machine
+/// that stood still for a while has heard nothing.
+const LAST_ASK: Duration = Duration::from_secs(1);
 /// How long the messages that were not finished in time may take to be given back.
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the client may take to give back what it holds and to close.
@@ -131,21 +132,24 @@ async fn receive(
         let patience = settings.exit_when_idle.filter(|_| hands.busy() == 0);
         let receiving = async {
             tokio::time::sleep_until(not_before).await;
-            let wait = patience.map_or(RECEIVE_WAIT, |patience| {
-                (idle_since + patience).saturating_duration_since(Instant::now()).clamp(SHORTEST_ASK, RECEIVE_WAIT)
-            });
-            client.receive(free, wait).await
+            let left = patience.map(|patience| (idle_since + patience).saturating_duration_since(Instant::now()));
+            let (wait, is_last) = match left {
+                Some(left) if left <= LAST_ASK => (LAST_ASK, true),
+                Some(left) => (RECEIVE_WAIT.min(left - LAST_ASK), false),
+                None => (RECEIVE_WAIT, false),
+            };
+            (client.receive(free, wait).await, is_last)
         };
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(()),
             () = hands.one_done(), if hands.busy() > 0 => idle_since = Instant::now(),
-            received = receiving, if free > 0 => match received {
+            (received, is_last) = receiving, if free > 0 => match received {
                 Ok(messages) => {
                     outage.over();
                     if !messages.is_empty() {
                         idle_since = Instant::now();
-                    } else if patience.is_some_and(|patience| idle_since.elapsed() >= patience) {
+                    } else if is_last {
                         tracing::info!("no message has come for as long as --exit-when-idle says");
                         return Ok(());
                     }
@@ -353,7 +357,7 @@ mod tests {
             assert!(stopped.cause.is_none());
             assert_eq!(stopped.figures.handled, 1, "{patience:?}: there was one to be had");
             let idle = begun.elapsed().saturating_sub(Duration::from_secs(4));
-            let wanted = patience.max(SHORTEST_ASK);
+            let wanted = patience.max(LAST_ASK);
             assert!(idle >= wanted && idle < wanted + Duration::from_secs(1), "{patience:?}: {idle:?}");
         }
     }

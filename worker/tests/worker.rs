@@ -54,7 +54,7 @@ async fn a_worker_of_a_job_ends_by_itself_when_there_is_nothing_left() {
     for client in clients() {
         let bench = Bench::start(MINUTE).await;
         bench.fill(0..20).await;
-        let worker = worker(&bench, client, "ledger", &["--wait-time", "0.01", "--exit-when-idle", "0.3"]);
+        let worker = worker(&bench, client, "ledger", &["--wait-time", "0.01", "--exit-when-idle", "2"]);
         let ended = worker.ended().await;
         assert!(ended.status.success(), "{client}: {}", ended.stderr);
         assert_eq!(bench.ledger("ledger"), (0..20).collect::<Vec<u64>>(), "{client}");
@@ -76,7 +76,7 @@ async fn a_subscription_is_worked_off_like_a_queue() {
             ("SERVICEBUS_QUEUE_NAME", ""),
             ("SERVICEBUS_TOPIC_NAME", TOPIC),
             ("SERVICEBUS_SUBSCRIPTION_NAME", worked_off),
-            ("EXIT_WHEN_IDLE", "0.3"),
+            ("EXIT_WHEN_IDLE", "2"),
         ];
         let ended = Program::start(WORKER, &arguments, &environment).ended().await;
         assert!(ended.status.success(), "{client}: {}", ended.stderr);
