@@ -5,7 +5,7 @@
 //! `--migrate` is [`crate::migrate`]'s.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,6 +13,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::Value;
 
+use crate::bounded_file;
 use crate::config::Config;
 use crate::explain::Output;
 use crate::manifest::{self, Node};
@@ -192,9 +193,12 @@ fn check_object(file: &Path, scaled: &Scaled, context: &Context<'_>, checked: &m
 /// The text of a file, or of standard input.
 pub(crate) fn read_text(file: &Path) -> anyhow::Result<String> {
     if file == Path::new(STANDARD_INPUT) {
-        std::io::read_to_string(std::io::stdin().lock()).context("failed to read standard input")
+        // One byte more than can be read, so that what is too large is refused rather than cut.
+        let most = manifest::MAX_BYTES as u64 + 1;
+        std::io::read_to_string(std::io::stdin().lock().take(most)).context("failed to read standard input")
     } else {
-        std::fs::read_to_string(file).context("failed to read it")
+        let bytes = bounded_file::read(file, manifest::MAX_BYTES).context("failed to read it")?;
+        String::from_utf8(bytes).context("it is not UTF-8")
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 pub mod connections;
 pub mod reload;
 
+use crate::bounded_file;
 use crate::config::connections::{ConnectionText, RegisteredConnection};
 use crate::readings::Freshness;
 
@@ -200,7 +201,12 @@ impl From<Scalar> for String {
 impl Config {
     /// Reads and checks a config file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        Self::from_bytes(path, std::fs::read(path))
+        Self::from_bytes(path, Self::bytes(path))
+    }
+
+    /// What a config file holds; an error where it is larger than one may be.
+    fn bytes(path: &Path) -> std::io::Result<Vec<u8>> {
+        bounded_file::read(path, MAX_BYTES)
     }
 
     /// Checks what reading the file at `path` gave.

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 pub mod access;
 pub mod admin_http;
 pub mod administration;
+mod bounded_file;
 pub mod check;
 pub mod config;
 pub mod config_command;

@@ -1,6 +1,6 @@
 //! When files that are followed are looked at: every so often, at once when SIGHUP asks for it, and not any more after the stop.
 //!
-//! Owns the wait between two looks. What a look does, and what it says of a file that is no good, is the follower's business.
+//! Owns the wait between two looks, and what was wrong at the last. What a look does is the follower's business.
 
 use std::time::Duration;
 
@@ -39,6 +39,26 @@ impl Looks {
     }
 }
 
+/// What was wrong at the last look, so that it is said once and not at every look.
+#[derive(Debug, Default)]
+pub(crate) struct Complaint(Option<String>);
+
+impl Complaint {
+    /// Whether this problem is to be logged: it is another than at the last look, or somebody asked.
+    pub(crate) fn is_worth_a_line(&mut self, problem: &str, look: Look) -> bool {
+        let is_old = self.0.as_deref() == Some(problem);
+        if !is_old {
+            self.0 = Some(problem.to_owned());
+        }
+        !is_old || look == Look::Asked
+    }
+
+    /// There is nothing to complain of any more.
+    pub(crate) fn settle(&mut self) {
+        self.0 = None;
+    }
+}
+
 async fn received(hangup: &mut Option<Signal>) {
     let heard = match hangup {
         Some(signal) => signal.recv().await,
@@ -65,5 +85,22 @@ mod tests {
         assert_eq!(begun.elapsed(), interval);
         shutdown.cancel();
         assert_eq!(looks.next().await, None);
+    }
+
+    #[test]
+    fn a_problem_is_said_once_and_to_who_asks() {
+        let mut complaint = Complaint::default();
+        for (problem, look, is_said) in [
+            ("one", Look::Due, true),
+            ("one", Look::Due, false),
+            ("one", Look::Asked, true),
+            ("one", Look::Due, false),
+            ("two", Look::Due, true),
+            ("one", Look::Due, true),
+        ] {
+            assert_eq!(complaint.is_worth_a_line(problem, look), is_said, "{problem} {look:?}");
+        }
+        complaint.settle();
+        assert!(complaint.is_worth_a_line("one", Look::Due), "it came back");
     }
 }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use granit_parser::{Event, Parser, ScalarStyle, Span, StructureStyle, options};
 
 /// The largest file that is read, in bytes; a Kubernetes object may have 1.5 MiB.
-const MAX_BYTES: usize = 16 * 1024 * 1024;
+pub(crate) const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// The deepest nesting. Deep enough for any object, shallow enough for recursion.
 const MAX_DEPTH: usize = 64;
 

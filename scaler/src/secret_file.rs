@@ -1,10 +1,10 @@
 //! Reading a file that holds a secret: bounded, into memory that is overwritten when it is dropped. Keeps nothing.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
 use secrecy::zeroize::Zeroizing;
+
+use crate::bounded_file;
 
 /// The largest secret file that is read, in bytes; a certificate chain with its key takes about 10 KB.
 const MAX_BYTES: usize = 64 * 1024;
@@ -16,13 +16,8 @@ pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     if !metadata.is_file() {
         return Err("it is not a file".to_owned());
     }
-    // Room for all of it at once: a vector that grows leaves copies of the secret behind.
-    let mut content = Zeroizing::new(Vec::with_capacity(MAX_BYTES + 1));
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut content).map_err(|error| error.to_string())?;
-    if content.len() > MAX_BYTES {
-        return Err(format!("it is larger than the {MAX_BYTES} bytes that a secret may have"));
-    }
+    let mut content = Zeroizing::default();
+    bounded_file::read_into(path, MAX_BYTES, &mut content).map_err(|error| error.to_string())?;
     Ok(content)
 }
 

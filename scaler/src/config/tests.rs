@@ -175,6 +175,12 @@ fn a_secret_in_the_file_is_refused_and_not_repeated() {
 }
 
 #[test]
+fn a_file_without_an_end_is_refused() {
+    let error = Config::read(Path::new("/dev/zero")).expect_err("too large");
+    assert!(format!("{:#}", anyhow::Error::new(error)).ends_with("it has more than 1048576 bytes"));
+}
+
+#[test]
 fn replacing_tells_those_who_follow() {
     let handle = ConfigHandle::default();
     let mut looks = handle.looks();
