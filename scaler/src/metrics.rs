@@ -19,9 +19,11 @@ use tonic::Code;
 
 use crate::trigger_id::TriggerId;
 
+mod certificate;
 mod hosts;
 mod triggers;
 
+use certificate::Certificate;
 use hosts::Hosts;
 use triggers::Triggers;
 pub use triggers::{MAX_TRIGGERS, TriggerSeries};
@@ -142,6 +144,7 @@ struct Inner {
     streams: [Gauge; 2],
     connections: Gauge,
     handshakes_failed: Counter,
+    certificate: Certificate,
     triggers: Arc<Triggers>,
 }
 
@@ -247,6 +250,8 @@ impl Metrics {
             "Connections closed because TLS was not agreed on: no or a wrong client certificate, no TLS at all, too slow",
             handshakes_failed.clone(),
         );
+        let certificate = Certificate::default();
+        registry.register_collector(Box::new(certificate.clone()));
         let triggers = Arc::new(Triggers::new(most_triggers));
         let beyond_cap = Family::<CapLabel, Counter>::default();
         registry.register(
@@ -274,6 +279,7 @@ impl Metrics {
             streams: [stream("activity"), stream("specification")],
             connections,
             handshakes_failed,
+            certificate,
             triggers,
             registry: root,
         }))
@@ -359,6 +365,11 @@ impl Metrics {
     /// A connection was closed because no TLS session came about.
     pub fn handshake_failed(&self) {
         self.0.handshakes_failed.inc();
+    }
+
+    /// The certificate that is served ends when this says, in seconds since 1970; asked at every scrape.
+    pub fn certificate_expiry(&self, expiry: impl Fn() -> Option<i64> + Send + Sync + 'static) {
+        self.0.certificate.ask(expiry);
     }
 
     /// This trigger was told this value, target and activity. Beyond [`MAX_TRIGGERS`] triggers, new ones share the series

@@ -282,6 +282,9 @@ pub async fn serve(listener: TcpListener, parts: Parts, shutdown: CancellationTo
         }
     }));
 
+    if let Some(tls) = tls.clone() {
+        metrics.certificate_expiry(move || tls.expiry());
+    }
     let readings = Readings::new(source, config.clone(), metrics.clone(), timings.refresh_deadline);
     let connections = Connections::new(allowed, config.clone());
     connections.load().await;

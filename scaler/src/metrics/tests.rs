@@ -38,6 +38,7 @@ fn used() -> Metrics {
     std::mem::forget(metrics.connection_opened());
     std::mem::forget(metrics.call_in_flight());
     metrics.handshake_failed();
+    metrics.certificate_expiry(|| Some(1_900_000_000));
     metrics.trigger(&id("receiver"), 12.5, 5, true);
     metrics
 }
