@@ -4,11 +4,9 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use testbench::tls_acceptor;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 
 /// Runs until the test ends.
 pub(crate) struct TokenGiver {
@@ -22,25 +20,30 @@ pub(crate) struct TokenGiver {
 impl TokenGiver {
     /// Gives this token to every tenant but the one named `refusing`.
     pub(crate) async fn start(token: &str) -> Self {
-        let (acceptor, authority) = certificate();
+        let (acceptor, authority) = tls_acceptor("127.0.0.1");
         let asked = Arc::new(Mutex::new(String::new()));
         let over_tls = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let plain = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let (entra, metadata_service) = (over_tls.local_addr().expect("bound"), plain.local_addr().expect("bound"));
-        let (token, remember) = (token.to_owned(), Arc::clone(&asked));
+        let (token, remember) = (Arc::<str>::from(token), Arc::clone(&asked));
         tokio::spawn({
-            let (token, remember) = (token.clone(), Arc::clone(&remember));
+            let (token, remember) = (Arc::clone(&token), Arc::clone(&remember));
             async move {
                 while let Ok((stream, _)) = over_tls.accept().await {
-                    if let Ok(stream) = acceptor.accept(stream).await {
-                        converse(stream, &token, &remember).await;
-                    }
+                    let (acceptor, token, remember) = (acceptor.clone(), Arc::clone(&token), Arc::clone(&remember));
+                    // Each by itself: a connection that says nothing keeps no other waiting.
+                    tokio::spawn(async move {
+                        if let Ok(stream) = acceptor.accept(stream).await {
+                            converse(stream, &token, &remember).await;
+                        }
+                    });
                 }
             }
         });
         tokio::spawn(async move {
             while let Ok((stream, _)) = plain.accept().await {
-                converse(stream, &token, &remember).await;
+                let (token, remember) = (Arc::clone(&token), Arc::clone(&remember));
+                tokio::spawn(async move { converse(stream, &token, &remember).await });
             }
         });
         Self { entra, metadata_service, authority, asked }
@@ -85,24 +88,4 @@ async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, token: &str, 
     // The scaler may have given up waiting.
     let _ = stream.write_all(format!("{head} {}\r\n\r\n{body}", body.len()).as_bytes()).await;
     let _ = stream.shutdown().await;
-}
-
-/// What serves TLS for 127.0.0.1, and the authority that vouches for it.
-fn certificate() -> (TlsAcceptor, String) {
-    let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().expect("a key")).expect("signed");
-    let key = KeyPair::generate().expect("a key");
-    let leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
-    let leaf = leaf.signed_by(&key, &authority).expect("signed");
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("protocol versions")
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![CertificateDer::from(leaf.der().to_vec())],
-            PrivateKeyDer::try_from(key.serialize_der()).expect("a key"),
-        )
-        .expect("a configuration");
-    (TlsAcceptor::from(Arc::new(config)), authority.pem())
 }
