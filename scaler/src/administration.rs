@@ -8,7 +8,6 @@ use std::error::Error;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use scaling::{Counts, EntityStatus};
@@ -17,7 +16,7 @@ use servicebus::{AdministrationClient, AdministrationClients, AdministrationErro
 use crate::access::Access;
 use crate::entity::{Entity, Listing};
 use crate::keyed_hash::Digest;
-use crate::source::{LockSettings, Observed, Page, ReadFailure, Source};
+use crate::source::{LockSettings, Observed, Page, Read, ReadFailure, Source};
 
 /// Most clients kept at a time, and for how long without use. Losing one costs nothing but making it again.
 const MAX_CLIENTS: u64 = 1_000;
@@ -77,16 +76,11 @@ impl Default for AdministrationSource {
 }
 
 impl Source for AdministrationSource {
-    fn read<'a>(&'a self, access: &'a Access, entity: &'a Entity) -> BoxFuture<'a, Result<Observed, ReadFailure>> {
+    fn read<'a>(&'a self, access: &'a Access, entity: &'a Entity) -> Read<'a, Observed> {
         self.observe(access, entity).boxed()
     }
 
-    fn page<'a>(
-        &'a self,
-        access: &'a Access,
-        listing: &'a Listing,
-        skip: usize,
-    ) -> BoxFuture<'a, Result<Page, ReadFailure>> {
+    fn page<'a>(&'a self, access: &'a Access, listing: &'a Listing, skip: usize) -> Read<'a, Page> {
         self.list(access, listing, skip).boxed()
     }
 }

@@ -33,6 +33,15 @@ pub struct Observed {
     pub locks: Option<LockSettings>,
 }
 
+#[cfg(test)]
+impl Observed {
+    /// An entity with so many active messages and nothing else, for tests of what is done with it.
+    pub(crate) fn of_test(active: u64) -> Self {
+        let counts = Counts { active, ..Counts::default() };
+        Self { counts, status: EntityStatus::Active, requires_session: false, locks: None }
+    }
+}
+
 /// How an entity locks the messages that it hands out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LockSettings {
@@ -76,16 +85,14 @@ pub struct Page {
     pub has_more: bool,
 }
 
+/// What a source gives once it has read.
+pub type Read<'a, T> = BoxFuture<'a, Result<T, ReadFailure>>;
+
 /// Reads entities. Calls may run side by side; the caller sets the deadline.
 pub trait Source: Send + Sync + 'static {
     /// Reads one entity, now.
-    fn read<'a>(&'a self, access: &'a Access, entity: &'a Entity) -> BoxFuture<'a, Result<Observed, ReadFailure>>;
+    fn read<'a>(&'a self, access: &'a Access, entity: &'a Entity) -> Read<'a, Observed>;
 
     /// Reads one page of a listing, now: at most 100 entities after the first `skip`.
-    fn page<'a>(
-        &'a self,
-        access: &'a Access,
-        listing: &'a Listing,
-        skip: usize,
-    ) -> BoxFuture<'a, Result<Page, ReadFailure>>;
+    fn page<'a>(&'a self, access: &'a Access, listing: &'a Listing, skip: usize) -> Read<'a, Page>;
 }

@@ -9,7 +9,6 @@ use externalscaler::external_scaler_server::{ExternalScaler, ExternalScalerServe
 use externalscaler::{
     GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricValue, ScaledObjectRef,
 };
-use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, Empty};
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use scaler::access::Access;
@@ -17,7 +16,7 @@ use scaler::config::{Config, ConfigHandle};
 use scaler::endpoints::AllowedEndpoints;
 use scaler::entity::{Entity, Listing};
 use scaler::serve::{Parts, serve};
-use scaler::source::{Observed, Page, ReadFailure, Source};
+use scaler::source::{Observed, Page, Read, Source};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -49,11 +48,11 @@ const OBSERVED: Observed = Observed {
 };
 
 impl Source for Full {
-    fn read<'a>(&'a self, _: &'a Access, _: &'a Entity) -> BoxFuture<'a, Result<Observed, ReadFailure>> {
+    fn read<'a>(&'a self, _: &'a Access, _: &'a Entity) -> Read<'a, Observed> {
         std::future::ready(Ok(OBSERVED)).boxed()
     }
 
-    fn page<'a>(&'a self, _: &'a Access, _: &'a Listing, skip: usize) -> BoxFuture<'a, Result<Page, ReadFailure>> {
+    fn page<'a>(&'a self, _: &'a Access, _: &'a Listing, skip: usize) -> Read<'a, Page> {
         let numbers = skip..(skip + PAGE).min(QUEUES);
         let page = Page {
             has_more: numbers.end < QUEUES,

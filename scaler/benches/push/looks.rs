@@ -7,11 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use scaler::access::Access;
 use scaler::administration::AdministrationSource;
 use scaler::entity::{Entity, Listing};
-use scaler::source::{Observed, Page, ReadFailure, Source};
+use scaler::source::{Observed, Page, Read, Source};
 
 use crate::summary::Times;
 
@@ -67,7 +66,7 @@ impl Noted {
 }
 
 impl Source for Noted {
-    fn read<'a>(&'a self, access: &'a Access, entity: &'a Entity) -> BoxFuture<'a, Result<Observed, ReadFailure>> {
+    fn read<'a>(&'a self, access: &'a Access, entity: &'a Entity) -> Read<'a, Observed> {
         async move {
             let observed = self.source.read(access, entity).await?;
             self.looks.note(std::iter::once(entity.name()));
@@ -76,12 +75,7 @@ impl Source for Noted {
         .boxed()
     }
 
-    fn page<'a>(
-        &'a self,
-        access: &'a Access,
-        listing: &'a Listing,
-        skip: usize,
-    ) -> BoxFuture<'a, Result<Page, ReadFailure>> {
+    fn page<'a>(&'a self, access: &'a Access, listing: &'a Listing, skip: usize) -> Read<'a, Page> {
         async move {
             let page = self.source.page(access, listing, skip).await?;
             self.looks.note(page.entities.iter().map(|(name, _)| name.as_str()));

@@ -49,12 +49,7 @@ mod tests {
     use super::*;
 
     fn entity(active: u64, scheduled: u64, status: EntityStatus) -> Observed {
-        Observed {
-            counts: Counts { active, scheduled, ..Counts::default() },
-            status,
-            requires_session: false,
-            locks: None,
-        }
+        Observed { counts: Counts { active, scheduled, ..Counts::default() }, status, ..Observed::of_test(0) }
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, join_all};
-use scaling::{Counts, EntityStatus};
+use futures_util::future::join_all;
+use scaling::EntityStatus;
 use servicebus::ConnectionString;
 use tokio::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::access::Access;
 use crate::config::Config;
 use crate::entity::{Entity, Listing, Matching, NamePattern, Operation};
 use crate::keyed_hash::KeyedHash;
-use crate::source::{Observed, Page};
+use crate::source::{Observed, Page, Read};
 
 mod many;
 mod topics;
@@ -40,7 +40,7 @@ struct Script {
 
 impl Script {
     fn then(self: &Arc<Self>, result: Result<u64, ReadFailure>) -> &Arc<Self> {
-        self.results.lock().expect("no test panicked with it").push_back(result.map(observed));
+        self.results.lock().expect("no test panicked with it").push_back(result.map(Observed::of_test));
         self
     }
 
@@ -49,21 +49,12 @@ impl Script {
     }
 }
 
-fn observed(active: u64) -> Observed {
-    Observed {
-        counts: Counts { active, ..Counts::default() },
-        status: EntityStatus::Active,
-        requires_session: false,
-        locks: None,
-    }
-}
-
 impl Source for Script {
-    fn page<'a>(&'a self, _: &'a Access, _: &'a Listing, _: usize) -> BoxFuture<'a, Result<Page, ReadFailure>> {
+    fn page<'a>(&'a self, _: &'a Access, _: &'a Listing, _: usize) -> Read<'a, Page> {
         std::future::ready(Err(ReadFailure::Unauthorized("no Manage claim".to_owned()))).boxed()
     }
 
-    fn read<'a>(&'a self, _: &'a Access, _: &'a Entity) -> BoxFuture<'a, Result<Observed, ReadFailure>> {
+    fn read<'a>(&'a self, _: &'a Access, _: &'a Entity) -> Read<'a, Observed> {
         *self.begun.lock().expect("no test panicked with it") += 1;
         let next = self.results.lock().expect("no test panicked with it").pop_front();
         async move {
@@ -214,10 +205,10 @@ async fn a_caller_that_hangs_up_does_not_waste_the_refresh() {
 async fn a_read_that_panics_is_a_failure_like_any_other() {
     struct Panics;
     impl Source for Panics {
-        fn read<'a>(&'a self, _: &'a Access, _: &'a Entity) -> BoxFuture<'a, Result<Observed, ReadFailure>> {
+        fn read<'a>(&'a self, _: &'a Access, _: &'a Entity) -> Read<'a, Observed> {
             async { panic!("a read that panics, as the test wants") }.boxed()
         }
-        fn page<'a>(&'a self, _: &'a Access, _: &'a Listing, _: usize) -> BoxFuture<'a, Result<Page, ReadFailure>> {
+        fn page<'a>(&'a self, _: &'a Access, _: &'a Listing, _: usize) -> Read<'a, Page> {
             unreachable!("one entity is never listed")
         }
     }

@@ -10,14 +10,13 @@ use broker::{Broker, Options, QueueOptions};
 use bytes::Bytes;
 use externalscaler::external_scaler_client::ExternalScalerClient;
 use externalscaler::{GetMetricsRequest, IsActiveResponse, MetricValue, ScaledObjectRef};
-use futures_util::future::BoxFuture;
 use scaler::access::Access;
 use scaler::administration::AdministrationSource;
 use scaler::config::{Config, ConfigHandle};
 use scaler::endpoints::AllowedEndpoints;
 use scaler::entity::{Entity, Listing};
 use scaler::serve::{Parts, Timings, serve};
-use scaler::source::{Observed, Page, ReadFailure, Source};
+use scaler::source::{Observed, Page, Read, Source};
 use servicebus::{Adapter, ConnectionString, OutgoingMessage};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -78,17 +77,12 @@ struct Counted {
 }
 
 impl Source for Counted {
-    fn read<'a>(&'a self, access: &'a Access, entity: &'a Entity) -> BoxFuture<'a, Result<Observed, ReadFailure>> {
+    fn read<'a>(&'a self, access: &'a Access, entity: &'a Entity) -> Read<'a, Observed> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         self.source.read(access, entity)
     }
 
-    fn page<'a>(
-        &'a self,
-        access: &'a Access,
-        listing: &'a Listing,
-        skip: usize,
-    ) -> BoxFuture<'a, Result<Page, ReadFailure>> {
+    fn page<'a>(&'a self, access: &'a Access, listing: &'a Listing, skip: usize) -> Read<'a, Page> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         self.source.page(access, listing, skip)
     }

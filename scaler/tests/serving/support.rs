@@ -8,7 +8,6 @@ use std::time::Duration;
 use externalscaler::external_scaler_client::ExternalScalerClient;
 use externalscaler::{GetMetricsRequest, IsActiveResponse, ScaledObjectRef};
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -17,7 +16,7 @@ use scaler::endpoints::AllowedEndpoints;
 use scaler::entity::{Entity, Listing};
 use scaler::metrics::Metrics;
 use scaler::serve::{Parts, Timings, serve};
-use scaler::source::{Observed, Page, ReadFailure, Source};
+use scaler::source::{Observed, Page, Read, Source};
 pub(crate) use testbench::{until, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -35,7 +34,7 @@ pub(crate) const MESSAGES: u64 = 7;
 struct Held(watch::Receiver<bool>);
 
 impl Source for Held {
-    fn read<'a>(&'a self, _: &'a Access, _: &'a Entity) -> BoxFuture<'a, Result<Observed, ReadFailure>> {
+    fn read<'a>(&'a self, _: &'a Access, _: &'a Entity) -> Read<'a, Observed> {
         let mut held = self.0.clone();
         async move {
             held.wait_for(|held| !held).await.expect("the test holds the other end");
@@ -45,7 +44,7 @@ impl Source for Held {
         .boxed()
     }
 
-    fn page<'a>(&'a self, _: &'a Access, _: &'a Listing, _: usize) -> BoxFuture<'a, Result<Page, ReadFailure>> {
+    fn page<'a>(&'a self, _: &'a Access, _: &'a Listing, _: usize) -> Read<'a, Page> {
         std::future::ready(Ok(Page { entities: Vec::new(), has_more: false })).boxed()
     }
 }

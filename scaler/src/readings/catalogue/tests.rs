@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use scaling::{Counts, EntityStatus};
 
 use super::choice::loan;
 use super::*;
@@ -17,15 +16,6 @@ fn at(milliseconds: u64) -> Moment {
 
 fn name(number: u8) -> Arc<str> {
     format!("queue-{number:03}").into()
-}
-
-fn observed(active: u64) -> Observed {
-    Observed {
-        counts: Counts { active, ..Counts::default() },
-        status: EntityStatus::Active,
-        requires_session: false,
-        locks: None,
-    }
 }
 
 /// A catalogue, the namespace it reads, what was last read of each entity, and what the built-in would have spent.
@@ -126,7 +116,7 @@ impl Scene {
             Operation::Page { index, skip } => {
                 let entities: Vec<_> = self.there.iter().skip(skip).take(self.page).collect();
                 let entities: Vec<_> =
-                    entities.into_iter().map(|(name, active)| (name.to_string(), observed(*active))).collect();
+                    entities.into_iter().map(|(name, active)| (name.to_string(), Observed::of_test(*active))).collect();
                 let has_more = entities.len() == self.page;
                 let (seen, patterns) = self.catalogue.page_read(index, entities, has_more, at(self.now));
                 for (name, _) in &seen {
@@ -389,7 +379,7 @@ fn a_listing_that_does_not_end_is_given_up() {
     for page in 0..=MAX_PAGES {
         let Next::Start(proposal) = catalogue.propose(Asker::Call, at(0)) else { panic!("it stops without a word") };
         catalogue.begin(&proposal);
-        let entities = (0..4).map(|index| (format!("{page}-{index}"), observed(1))).collect();
+        let entities = (0..4).map(|index| (format!("{page}-{index}"), Observed::of_test(1))).collect();
         if catalogue.page_read(page, entities, true, at(0)).1 == Patterns::Endless {
             assert_eq!(page + 1, MAX_PAGES);
             return;

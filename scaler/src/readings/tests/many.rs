@@ -22,9 +22,14 @@ enum Failing {
 
 impl Crowd {
     fn of(count: usize) -> Arc<Self> {
-        let queues = (0..count).map(|number| (format!("Queue-{number:04}"), observed(number as u64))).collect();
+        Self::taking(READ_TIME, count)
+    }
+
+    fn taking(read_time: Duration, count: usize) -> Arc<Self> {
+        let queues =
+            (0..count).map(|number| (format!("Queue-{number:04}"), Observed::of_test(number as u64))).collect();
         let (gets, pages) = (AtomicUsize::default(), AtomicUsize::default());
-        Arc::new(Self { queues: Mutex::new(queues), gets, pages, read_time: READ_TIME, failure: Mutex::default() })
+        Arc::new(Self { queues: Mutex::new(queues), gets, pages, read_time, failure: Mutex::default() })
     }
 
     fn fails(&self, failure: impl Into<Option<Failing>>) {
@@ -51,7 +56,7 @@ impl Crowd {
 }
 
 impl Source for Crowd {
-    fn read<'a>(&'a self, _: &'a Access, entity: &'a Entity) -> BoxFuture<'a, Result<Observed, ReadFailure>> {
+    fn read<'a>(&'a self, _: &'a Access, entity: &'a Entity) -> Read<'a, Observed> {
         self.gets.fetch_add(1, Ordering::SeqCst);
         let queues = self.queues.lock().expect("no test panicked with it");
         let found = queues.iter().find(|(name, _)| name.eq_ignore_ascii_case(entity.name()));
@@ -60,7 +65,7 @@ impl Source for Crowd {
         self.answer(false, result).boxed()
     }
 
-    fn page<'a>(&'a self, _: &'a Access, _: &'a Listing, skip: usize) -> BoxFuture<'a, Result<Page, ReadFailure>> {
+    fn page<'a>(&'a self, _: &'a Access, _: &'a Listing, skip: usize) -> Read<'a, Page> {
         self.pages.fetch_add(1, Ordering::SeqCst);
         let queues = self.queues.lock().expect("no test panicked with it");
         let entities: Vec<_> = queues.iter().skip(skip).take(100).map(|(name, seen)| (name.clone(), *seen)).collect();
@@ -71,6 +76,17 @@ impl Source for Crowd {
 
 fn numbered(number: usize) -> Query {
     query("key", &format!("queue-{number:04}"))
+}
+
+/// Asks for the first `count` queues at the same time, each answered within the deadline.
+async fn ask_all(readings: &Readings, count: usize) -> Vec<Result<Seen, Arc<ReadFailure>>> {
+    let asking = (0..count).map(|number| async move {
+        let asked = Instant::now();
+        let answer = readings.newest(&numbered(number), FRESHNESS).await;
+        assert!(asked.elapsed() <= DEADLINE, "{:?}", asked.elapsed());
+        answer
+    });
+    join_all(asking).await
 }
 
 /// `count` objects at KEDA's pace for so long: polled every `seconds`, each at its own moment. Gives the ages that they
@@ -147,7 +163,7 @@ async fn a_pattern_is_a_view_of_the_pages_that_single_entities_share() {
     let seen = readings.newest(&numbered(207), FRESHNESS).await.expect("it is on a page");
     assert_eq!((seen.newest().counts.active, crowd.count()), (207, (0, 3)));
     // Disabled entities are left out, and said.
-    let off = Observed { status: EntityStatus::Disabled, ..observed(1_000) };
+    let off = Observed { status: EntityStatus::Disabled, ..Observed::of_test(1_000) };
     crowd.queues.lock().expect("no test panicked with it").insert("Queue-0009".to_owned(), off);
     tokio::time::advance(FRESHNESS.cache_ttl).await;
     let seen = readings.newest(&pattern("Queue-000[0-9]", Operation::Sum), FRESHNESS).await.expect("it can be read");
@@ -162,12 +178,7 @@ async fn without_the_right_to_list_single_entities_are_read_alone_and_patterns_a
     crowd.fails(Failing::Listings(ReadFailure::Unauthorized("no Manage claim".to_owned())));
     let readings = readings_with(&crowd, "creditsPerSecond: 100000");
     for _ in 0..5 {
-        let all = join_all((0..50).map(|number| {
-            let readings = readings.clone();
-            async move { readings.newest(&numbered(number), FRESHNESS).await }
-        }))
-        .await;
-        assert!(all.iter().all(Result::is_ok));
+        assert!(ask_all(&readings, 50).await.iter().all(Result::is_ok));
         tokio::time::advance(Duration::from_secs(10)).await;
     }
     assert_eq!(crowd.count().1, 1, "a listing is tried once");
@@ -227,18 +238,7 @@ async fn an_outage_of_five_hundred_entities_is_a_probe_a_second_and_ends_at_once
     let readings = readings(&crowd);
     let _warm = poll(&readings, 500, 10, 2).await;
     crowd.fails(Failing::Stall);
-    let all = async || {
-        join_all((0..500).map(|number| {
-            let readings = readings.clone();
-            async move {
-                let asked = Instant::now();
-                let answer = readings.newest(&numbered(number), FRESHNESS).await;
-                assert!(asked.elapsed() <= DEADLINE, "{:?}", asked.elapsed());
-                answer
-            }
-        }))
-        .await
-    };
+    let all = async || ask_all(&readings, 500).await;
     tokio::time::advance(Duration::from_secs(10)).await;
     let before = crowd.operations();
     let begun = Instant::now();
@@ -262,34 +262,13 @@ async fn an_outage_of_five_hundred_entities_is_a_probe_a_second_and_ends_at_once
 
 #[tokio::test(start_paused = true)]
 async fn slow_answers_delay_calls_but_not_beyond_the_deadline() {
-    let crowd = Crowd::of(500);
-    let slow = Arc::new(Crowd {
-        read_time: Duration::from_secs(2),
-        queues: Mutex::new(crowd.queues.lock().expect("no test panicked with it").clone()),
-        gets: AtomicUsize::default(),
-        pages: AtomicUsize::default(),
-        failure: Mutex::default(),
-    });
-    let readings = readings(&slow);
+    let readings = readings(&Crowd::taking(Duration::from_secs(2), 500));
     for _ in 0..5 {
-        let answers = join_all((0..500).map(|number| {
-            let readings = readings.clone();
-            async move {
-                let asked = Instant::now();
-                let answer = readings.newest(&numbered(number), FRESHNESS).await;
-                assert!(asked.elapsed() <= DEADLINE, "{:?}", asked.elapsed());
-                answer
-            }
-        }))
-        .await;
+        let answers = ask_all(&readings, 500).await;
         assert!(answers.iter().flatten().all(|seen| seen.age <= FRESHNESS.max_staleness));
         tokio::time::advance(Duration::from_secs(10)).await;
     }
-    let answers = join_all((0..500).map(|number| {
-        let readings = readings.clone();
-        async move { readings.newest(&numbered(number), FRESHNESS).await }
-    }))
-    .await;
+    let answers = ask_all(&readings, 500).await;
     assert!(answers.iter().all(Result::is_ok), "after some rounds all of them were read");
 }
 
@@ -320,8 +299,7 @@ async fn watch(readings: &Readings, count: usize, length: Duration) -> Duration 
 #[tokio::test(start_paused = true)]
 async fn a_watched_queue_is_looked_at_every_interval_even_if_a_read_takes_most_of_it() {
     for read_time in [1, 300, 700].map(Duration::from_millis) {
-        let mut crowd = Crowd::of(100);
-        Arc::get_mut(&mut crowd).expect("nobody else has it yet").read_time = read_time;
+        let crowd = Crowd::taking(read_time, 100);
         let oldest = watch(&readings(&crowd), 100, Duration::from_secs(20)).await;
         let most = Duration::from_millis(1_050);
         assert!(oldest <= most, "{oldest:?} when a read takes {read_time:?}");

@@ -19,14 +19,15 @@ impl Topics {
 }
 
 impl Source for Topics {
-    fn read<'a>(&'a self, _: &'a Access, _: &'a Entity) -> BoxFuture<'a, Result<Observed, ReadFailure>> {
+    fn read<'a>(&'a self, _: &'a Access, _: &'a Entity) -> Read<'a, Observed> {
         self.gets.fetch_add(1, Ordering::SeqCst);
-        tokio::time::sleep(READ_TIME).map(|()| Ok(observed(1))).boxed()
+        tokio::time::sleep(READ_TIME).map(|()| Ok(Observed::of_test(1))).boxed()
     }
 
-    fn page<'a>(&'a self, _: &'a Access, _: &'a Listing, skip: usize) -> BoxFuture<'a, Result<Page, ReadFailure>> {
+    fn page<'a>(&'a self, _: &'a Access, _: &'a Listing, skip: usize) -> Read<'a, Page> {
         self.pages.fetch_add(1, Ordering::SeqCst);
-        let entities = (skip..SUBSCRIPTIONS).map(|number| (format!("handler-{number}"), observed(1))).collect();
+        let entities =
+            (skip..SUBSCRIPTIONS).map(|number| (format!("handler-{number}"), Observed::of_test(1))).collect();
         tokio::time::sleep(READ_TIME).map(|()| Ok(Page { entities, has_more: false })).boxed()
     }
 }
