@@ -109,7 +109,7 @@ fn intervals(scaled: &Scaled, ours: &[Seen], report: &mut Reporter<'_>) {
         return;
     }
     let cooldown = spec.whole("cooldownPeriod").unwrap_or(DEFAULT_COOLDOWN_PERIOD);
-    let scales_to_zero = spec.whole("minReplicaCount").unwrap_or(0) == 0;
+    let scales_to_zero = scales_to_zero(scaled);
     if scales_to_zero && (0..polling).contains(&cooldown) {
         let text = format!(
             "cooldownPeriod {cooldown} is shorter than pollingInterval {polling}: KEDA scales to zero at polls alone, so the \
@@ -143,6 +143,25 @@ fn fallback(scaled: &Scaled, report: &mut Reporter<'_>) {
             ),
         }
     }
+    // KEDA's executor holds the replicas through an error only if there is no fallback, or one of replicas
+    // (`pkg/scaling/executor/scale_scaledobjects.go`).
+    let falls_to = match scaled.spec("idleReplicaCount").filter(|idle| !idle.is_null()) {
+        Some(idle) => Some(format!("idleReplicaCount {}", idle.as_word())),
+        None if scales_to_zero(scaled) => Some("minReplicaCount 0".to_owned()),
+        None => None,
+    };
+    if let Some(falls_to) = falls_to.filter(|_| fallback.whole("replicas") == Some(0)) {
+        let text = format!(
+            "fallback.replicas 0 with {falls_to}: while the triggers fail, KEDA scales down as if there were no activity, and the \
+             messages wait; write 1 or more, or leave fallback out, so that the replicas are held"
+        );
+        report.say(Severity::Warning, Some(fallback.line_of("replicas")), &text);
+    }
+}
+
+/// Whether no activity means no replicas.
+fn scales_to_zero(scaled: &Scaled) -> bool {
+    scaled.node.get("spec").and_then(|spec| spec.whole("minReplicaCount")).unwrap_or(0) == 0
 }
 
 /// With a formula, KEDA decides by it what is active, and asks `IsActive` in vain.

@@ -189,6 +189,21 @@ fn what_kedas_object_says_is_checked() {
             "f:14: error: ScaledObject shop/receiver: fallback.replicas must be",
         ),
         (
+            "cooldownPeriod: 60",
+            "fallback:\n    failureThreshold: 3\n    replicas: 0",
+            "f:16: warning: ScaledObject shop/receiver: fallback.replicas 0 with minReplicaCount 0: while the triggers fail",
+        ),
+        (
+            "  minReplicaCount: 0\n",
+            "  fallback: {failureThreshold: 3, replicas: 0}\n",
+            "f:11: warning: ScaledObject shop/receiver: fallback.replicas 0 with minReplicaCount 0:",
+        ),
+        (
+            "minReplicaCount: 0",
+            "fallback: {failureThreshold: 3, replicas: 0}\n  minReplicaCount: 2\n  idleReplicaCount: 0",
+            "f:11: warning: ScaledObject shop/receiver: fallback.replicas 0 with idleReplicaCount 0:",
+        ),
+        (
             "      behavior: {scaleDown: {stabilizationWindowSeconds: 60}}\n",
             "",
             "f:6: warning: ScaledObject shop/receiver: spec.advanced.horizontalPodAutoscalerConfig.behavior is missing",
@@ -197,6 +212,12 @@ fn what_kedas_object_says_is_checked() {
     ] {
         let said = said(old, new, None);
         assert!(said.starts_with(expected), "{said}\nis not\n{expected}…");
+    }
+    for good in [
+        "minReplicaCount: 0\n  fallback: {failureThreshold: 3, replicas: 1}",
+        "minReplicaCount: 1\n  fallback: {failureThreshold: 3, replicas: 0}",
+    ] {
+        assert_eq!(findings(&SCALED_OBJECT.replacen("minReplicaCount: 0", good, 1), None), Vec::<String>::new());
     }
 }
 
