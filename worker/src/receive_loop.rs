@@ -135,7 +135,7 @@ async fn receive(
             let left = patience.map(|patience| (idle_since + patience).saturating_duration_since(Instant::now()));
             let (wait, is_last) = match left {
                 Some(left) if left <= LAST_ASK => (LAST_ASK, true),
-                Some(left) => (RECEIVE_WAIT.min(left - LAST_ASK), false),
+                Some(left) => (left.saturating_sub(LAST_ASK).min(RECEIVE_WAIT), false),
                 None => (RECEIVE_WAIT, false),
             };
             (client.receive(free, wait).await, is_last)
