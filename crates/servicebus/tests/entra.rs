@@ -17,6 +17,7 @@ use servicebus::{
     EntraIdentity, EntraOptions, Namespace,
 };
 use sha2::{Digest as _, Sha256};
+use testbench::Nobody;
 
 #[path = "entra/giver.rs"]
 mod giver;
@@ -39,10 +40,13 @@ async fn broker() -> Broker {
     Broker::start(Options { queues, accept_any_jwt: true, ..Options::default() }).await.expect("a broker")
 }
 
+fn patient() -> AdministrationOptions {
+    AdministrationOptions { timeout: PATIENT, ..AdministrationOptions::default() }
+}
+
 fn reader(broker: &Broker, identity: &Entra) -> AdministrationClient {
     let namespace = Namespace::parse(&broker.addresses()[0].to_string()).expect("an address").over_plain_http();
-    let options = AdministrationOptions { timeout: PATIENT, ..AdministrationOptions::default() };
-    AdministrationClient::connect(namespace, Credential::from(identity.clone()), options).expect("a client")
+    AdministrationClient::connect(namespace, Credential::from(identity.clone()), patient()).expect("a client")
 }
 
 fn identity(giver: &Giver, identity: EntraIdentity) -> Result<Entra, EntraError> {
@@ -83,8 +87,7 @@ async fn the_token_goes_to_the_namespace_as_a_bearer() {
     let mut namespace = Giver::start_plain(|_| Some(http("429 Too Many Requests\r\nRetry-After: 3", ""))).await;
     let identity = identity(&giver, client_secret()).expect("an identity");
     let address = Namespace::parse(&format!("127.0.0.1:{}", namespace.port)).expect("an address").over_plain_http();
-    let options = AdministrationOptions { timeout: PATIENT, ..AdministrationOptions::default() };
-    let client = AdministrationClient::connect(address, identity.into(), options).expect("a client");
+    let client = AdministrationClient::connect(address, identity.into(), patient()).expect("a client");
     let error = client.subscription("events", "audit").await.expect_err("throttled");
     assert!(matches!(&error, AdministrationError::Throttled { retry_after: Some(wait), .. } if wait.as_secs() == 3));
     let asked = namespace.asked().await;
@@ -210,8 +213,7 @@ async fn a_managed_identity_asks_the_metadata_service() {
         let managed = EntraIdentity::ManagedIdentity { client_id: Some(CLIENT.to_owned()) };
         let identity = Entra::new(managed, EntraOptions::default()).expect("an identity");
         let namespace = Namespace::parse(&broker).expect("an address").over_plain_http();
-        let options = AdministrationOptions { timeout: PATIENT, ..AdministrationOptions::default() };
-        let client = AdministrationClient::connect(namespace, identity.into(), options).expect("a client");
+        let client = AdministrationClient::connect(namespace, identity.into(), patient()).expect("a client");
         assert_eq!(client.queue("orders").await.expect("let in").name, "orders");
         return;
     }
@@ -385,11 +387,10 @@ async fn a_giver_that_says_nothing_ends_in_the_reader_s_own_deadline() {
 async fn a_giver_that_is_not_trusted_or_not_there_is_unavailable() {
     let mut giver = Giver::start(|_| Some(token(TOKEN, 3600))).await;
     let stranger = Giver::start(|_| None).await;
-    let unused = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let nobody = format!("https://localhost:{}", unused.local_addr().expect("bound").port());
-    drop(unused);
+    let nobody = Nobody::start();
+    let nowhere = format!("https://localhost:{}", nobody.address().port());
     let broker = broker().await;
-    for (address, expected) in [(giver.address(), "invalid peer certificate"), (nobody, "refused")] {
+    for (address, expected) in [(giver.address(), "invalid peer certificate"), (nowhere, "refused")] {
         let authority = Authority::parse(&address).expect("an authority");
         let options = EntraOptions { authority, timeout: PATIENT, extra_roots: stranger.roots() };
         let identity = Entra::new(client_secret(), options).expect("an identity");

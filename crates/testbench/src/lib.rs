@@ -14,12 +14,14 @@ use servicebus::{
 };
 use workload::{Ledger, body};
 
+mod nobody;
 mod program;
 mod proxy;
 mod tls;
 
 /// What a bench is started with and shows is the broker's.
 pub use broker;
+pub use nobody::Nobody;
 pub use program::{Ended, Program};
 pub use proxy::Proxy;
 pub use tls::tls_acceptor;

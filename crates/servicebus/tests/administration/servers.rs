@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use servicebus::{AdministrationError, AdministrationOptions, ConnectionString};
+use testbench::Nobody;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -95,9 +96,8 @@ async fn a_server_that_says_nothing_is_unavailable_in_time() {
 
 #[tokio::test]
 async fn nobody_at_the_port_is_unavailable() {
-    let unused = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = unused.local_addr().expect("bound");
-    drop(unused);
+    let nobody = Nobody::start();
+    let address = nobody.address();
     let text = format!("Endpoint=sb://{address};SharedAccessKeyName=n;SharedAccessKey=k;UseDevelopmentEmulator=true");
     let error = client(&text, patient()).queue("orders").await.expect_err("nobody is there");
     assert!(matches!(error, AdministrationError::Unavailable { .. }), "{error:?}");

@@ -4,13 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use servicebus::ExtraRoots;
+use testbench::tls_acceptor;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio_rustls::TlsAcceptor;
 
 /// What it was asked.
 #[derive(Clone, Debug)]
@@ -65,7 +63,7 @@ impl Giver {
     async fn serve(tls: bool, answers: Answers) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("bound").port();
-        let (acceptor, authority) = if tls { Some(certificate()).unzip() } else { (None, None) };
+        let (acceptor, authority) = if tls { Some(tls_acceptor("localhost")).unzip() } else { (None, None) };
         let (tell, asked) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             let mut number = 0;
@@ -141,27 +139,6 @@ async fn converse(
         // Holds the connection until the client leaves.
         None => drop(stream.read(&mut [0]).await),
     }
-}
-
-/// What serves TLS for localhost, and the authority that vouches for it.
-fn certificate() -> (TlsAcceptor, String) {
-    let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().expect("a key")).expect("signed");
-    let key = KeyPair::generate().expect("a key");
-    let leaf = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
-    let leaf = leaf.signed_by(&key, &authority).expect("signed");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("protocol versions")
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![CertificateDer::from(leaf.der().to_vec())],
-            PrivateKeyDer::try_from(key.serialize_der()).expect("a key"),
-        )
-        .expect("a configuration");
-    (TlsAcceptor::from(Arc::new(config)), authority.pem())
 }
 
 pub(crate) fn http(head: &str, body: &str) -> String {

@@ -4,7 +4,9 @@ use servicebus::{AdministrationClient, ConnectionString, EntraIdentity};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::giver::{Giver, http, token};
-use crate::{CLIENT, RSA_KEY, SECRET, TENANT, TOKEN, broker, certificate, client_secret, identity, once_more, reader};
+use crate::{
+    CLIENT, RSA_KEY, SECRET, TENANT, TOKEN, broker, certificate, client_secret, identity, once_more, patient, reader,
+};
 
 /// Set in the process that logs all there is: a log belongs to a process, and other tests log, too.
 const LOGGING: &str = "SERVICEBUS_TEST_LOGGING";
@@ -46,5 +48,6 @@ async fn be_let_in_and_be_refused() {
     let refused = identity(&giver, client_secret()).expect("an identity");
     reader(&broker, &refused).queue("orders").await.expect_err("no token");
     let connection = ConnectionString::parse(broker.connection_string()).expect("the broker's own");
-    AdministrationClient::new(&connection).expect("a client").queue("orders").await.expect("let in");
+    let client = AdministrationClient::with_options(&connection, patient()).expect("a client");
+    client.queue("orders").await.expect("let in");
 }

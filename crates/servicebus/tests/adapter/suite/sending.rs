@@ -1,9 +1,9 @@
 //! Sending: what arrives, how much fits, what is refused.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use servicebus::{Adapter, Batch, FailureKind, OutgoingMessage};
+use servicebus::{Adapter, Batch, FailureKind, OutgoingMessage, Settlement};
 
 use crate::scene::{ORDERS, Scene, message, receive_one, send};
 
@@ -61,15 +61,25 @@ pub(crate) async fn nothing_to_send_is_sent_at_once(adapter: Adapter) {
     assert_eq!(scene.counts(ORDERS).await.active, 0);
 }
 
+/// Where the machine stood still until the message was due, nobody saw it wait: that try is made anew.
 pub(crate) async fn a_scheduled_message_comes_at_its_time(adapter: Adapter) {
     let scene = Scene::new(adapter).await;
     let client = scene.client(ORDERS);
-    let due = SystemTime::now() + Duration::from_secs(2);
-    client.send(&[OutgoingMessage { scheduled_enqueue_time: Some(due), ..message(1) }]).await.expect("accepted");
-    let counts = scene.counts(ORDERS).await;
-    assert_eq!((counts.active, counts.scheduled), (0, 1));
-    let started = Instant::now();
-    receive_one(&*client).await;
-    // The wire carries whole milliseconds.
-    assert!(SystemTime::now() + Duration::from_millis(1) >= due, "it came early, after {:?}", started.elapsed());
+    loop {
+        let due = SystemTime::now() + Duration::from_secs(2);
+        client.send(&[OutgoingMessage { scheduled_enqueue_time: Some(due), ..message(1) }]).await.expect("accepted");
+        let counts = scene.counts(ORDERS).await;
+        let is_early = SystemTime::now() < due;
+        if is_early {
+            assert_eq!((counts.active, counts.scheduled), (0, 1));
+        }
+        let received = receive_one(&*client).await;
+        // The wire carries whole milliseconds.
+        let early = due.duration_since(SystemTime::now()).unwrap_or_default();
+        assert!(early <= Duration::from_millis(1), "it came {early:?} early");
+        client.settle(received.lock_token, Settlement::Complete).await.expect("completed");
+        if is_early {
+            break;
+        }
+    }
 }

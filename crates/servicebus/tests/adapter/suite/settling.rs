@@ -108,6 +108,10 @@ pub(crate) async fn renewing_extends_a_lock(adapter: Adapter) {
             completed.expect("the lock held");
             break;
         }
+        match completed {
+            Ok(()) => send(&*client, 0..1).await,
+            Err(error) => assert_eq!(error.kind, FailureKind::LockLost, "{error:?}"),
+        }
     }
     assert_eq!(scene.counts(BRIEF).await.active, 0);
 }
