@@ -17,7 +17,7 @@ use serde::Serialize;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use connection::conduct;
+pub(crate) use connection::{conduct, let_pass};
 pub(crate) use fault::Asked;
 pub use fault::{Fault, FaultKind, Plane};
 pub use text::FaultError;

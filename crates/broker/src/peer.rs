@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access::{Access, Right};
 use crate::budget::Budget;
 use crate::counters::Counters;
-use crate::faults::{Detach, Faults};
+use crate::faults::{self, Detach, Faults, Plane};
 use crate::hub::{Hub, PeerId, Push};
 use crate::state::{EntityName, ReceiverId};
 use admission::{Late, LateAnswer};
@@ -92,6 +92,7 @@ pub(crate) async fn serve(
             result = read.read_buf(&mut input), if may_work && !is_closed => match result {
                 Ok(0) => break,
                 Ok(_) => {
+                    faults::let_pass(Plane::Amqp, &peer.settings.faults, &stop).await;
                     peer.engine.receive(&input, Instant::now());
                     input.clear();
                 }
@@ -390,3 +391,6 @@ impl Drop for Peer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

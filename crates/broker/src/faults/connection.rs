@@ -43,3 +43,16 @@ pub(crate) async fn conduct(
         }
     }
 }
+
+/// Returns once bytes that have been read may be looked at: waits while a fault for all connections on this side is there.
+///
+/// [`conduct`] hears of a fault between two polls of what it runs. Bytes that were sent after the fault was added can be read
+/// in a poll that had begun before, and must stand still, too.
+pub(crate) async fn let_pass(plane: Plane, faults: &Faults, stop: &CancellationToken) {
+    while let Some(stall) = faults.standstill(plane) {
+        tokio::select! {
+            () = Stall::lifted(Some(&stall)) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
