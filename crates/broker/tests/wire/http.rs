@@ -22,6 +22,16 @@ impl Answer {
         after.split_once("</").expect("closed").0
     }
 
+    /// Fails unless the body has all of these, one after the other.
+    pub(crate) fn assert_in_order<'a>(&self, elements: impl IntoIterator<Item = &'a str>) {
+        let mut rest = self.body.as_str();
+        for element in elements {
+            let (_, after) =
+                rest.split_once(element).unwrap_or_else(|| panic!("{element} is missing or out of order: {self:?}"));
+            rest = after;
+        }
+    }
+
     /// Active, dead-letter and scheduled messages.
     pub(crate) fn counts(&self) -> [u64; 3] {
         ["Active", "DeadLetter", "Scheduled"].map(|kind| self.count(kind))
