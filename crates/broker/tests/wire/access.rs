@@ -60,14 +60,25 @@ async fn a_token_covers_its_entity_only() {
     assert_eq!(refused(&mut client, "qq").await, "amqp:unauthorized-access");
 }
 
+/// A token that runs out before both links are open, because the machine stood still, is followed by one that lasts longer.
 #[tokio::test]
 async fn links_end_when_their_token_does() {
     let broker = broker_with(&["q"]).await;
     let mut client = Client::connect(broker.addresses()[0]).await;
-    let short = token_with("sb://h/q", EMULATOR_KEY_NAME, EMULATOR_KEY, in_seconds(4));
-    assert_eq!(client.put_token("sb://h/q", &short).await.status(), 202);
-    let (sender, receiver) = (client.sender("q").await, client.receiver("q", 1).await);
-    for link in [sender, receiver] {
+    let mut seconds = 2;
+    let links = loop {
+        let end = in_seconds(seconds);
+        let short = token_with("sb://h/q", EMULATOR_KEY_NAME, EMULATOR_KEY, end);
+        let answered = client.put_token("sb://h/q", &short).await.status();
+        let sender = client.attach(Attach::sender(format!("sender-{seconds}"), "here", "q")).await;
+        let receiver = client.attach(Attach::receiver(format!("receiver-{seconds}"), "q", "here")).await;
+        if let (202, Ok((sender, _)), Ok((receiver, _))) = (answered, &sender, &receiver) {
+            break [*sender, *receiver];
+        }
+        assert!(in_seconds(0) >= end, "{answered} {sender:?} {receiver:?} while the token is good");
+        seconds *= 2;
+    };
+    for link in links {
         let error = client.detached(link).await.expect("a reason");
         assert_eq!(error.condition.as_str(), "amqp:unauthorized-access");
     }
