@@ -128,14 +128,23 @@ struct Scan {
     advanced: u64,
 }
 
+/// A page that is being read.
+#[derive(Debug, Default)]
+struct Flight {
+    /// How many entities come before it.
+    skip: usize,
+    /// Who waits for it.
+    riders: Vec<Arc<str>>,
+}
+
 /// All that is known of one listing; see the module.
 #[derive(Debug, Default)]
 pub(crate) struct Catalogue {
     is_short: bool,
     pages: Pages,
     wants: Wants,
-    /// Pages being read, with those who wait for them.
-    in_flight: HashMap<usize, Vec<Arc<str>>>,
+    /// Pages being read.
+    in_flight: HashMap<usize, Flight>,
     /// Whether one of them is read to look through all.
     is_searching: Option<usize>,
     /// Entities that are there though no page held them, and since when that is known.
@@ -198,10 +207,10 @@ impl Catalogue {
         if asker == Asker::Call {
             self.account.wait();
         }
-        let riders = place.and_then(|place| self.in_flight.get_mut(&place));
-        self.wants.add(name, asker, since, period, place, riders.is_some());
-        if let Some(riders) = riders {
-            riders.push(Arc::clone(name));
+        let flight = place.and_then(|place| self.in_flight.get_mut(&place));
+        self.wants.add(name, asker, since, period, place, flight.is_some());
+        if let Some(flight) = flight {
+            flight.riders.push(Arc::clone(name));
         }
     }
 
@@ -270,7 +279,7 @@ impl Catalogue {
         }
         match &proposal.operation {
             Operation::Get(name) => self.wants.advance(name, Progress::Getting),
-            Operation::Page { index, .. } => {
+            Operation::Page { index, skip } => {
                 let names = self.pages.names_on(*index);
                 let waits_here =
                     |name: &&Arc<str>| self.wants.is_waiting(name) && self.pages.place_of(name) == Some(*index);
@@ -283,7 +292,7 @@ impl Catalogue {
                 if proposal.payer == Payer::Pattern || !is_known || riders.is_empty() {
                     self.is_searching = Some(*index);
                 }
-                self.in_flight.insert(*index, riders);
+                self.in_flight.insert(*index, Flight { skip: *skip, riders });
             }
         }
     }
@@ -317,17 +326,17 @@ impl Catalogue {
         has_more: bool,
         now: Moment,
     ) -> (Vec<(Arc<str>, Observed)>, Patterns) {
-        let riders = self.land(index);
+        let flight = self.land(index);
         let entities: Vec<_> =
             entities.into_iter().map(|(written, observed)| (self.name(&written), observed)).collect();
         let seen = entities.clone();
-        (seen, self.take_page(index, riders, entities, has_more, now))
+        (seen, self.take_page(index, flight, entities, has_more, now))
     }
 
     fn take_page(
         &mut self,
         index: usize,
-        riders: Vec<Arc<str>>,
+        flight: Flight,
         entities: Vec<(Arc<str>, Observed)>,
         has_more: bool,
         now: Moment,
@@ -340,10 +349,10 @@ impl Catalogue {
             }
             self.unlisted.remove(name);
         }
-        for name in self.pages.replace(index, entities, has_more, now) {
+        for name in self.pages.replace(index, flight.skip, entities, has_more, now) {
             self.requeue(&name);
         }
-        for name in riders {
+        for name in flight.riders {
             self.requeue(&name);
         }
         let Some(scan) = &self.scan else { return Patterns::Unchanged };
@@ -362,7 +371,7 @@ impl Catalogue {
 
     /// A page could not be read; who waited for it is read alone.
     pub(crate) fn page_failed(&mut self, index: usize, failure: PageFailure, now: Moment) {
-        for name in self.land(index) {
+        for name in self.land(index).riders {
             self.requeue(&name);
         }
         let pause = match failure {
@@ -395,8 +404,8 @@ impl Catalogue {
         }
     }
 
-    /// A page is not being read any more. Says who waited for it.
-    fn land(&mut self, index: usize) -> Vec<Arc<str>> {
+    /// A page is not being read any more.
+    fn land(&mut self, index: usize) -> Flight {
         if self.is_searching == Some(index) {
             self.is_searching = None;
         }

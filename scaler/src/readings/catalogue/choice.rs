@@ -122,7 +122,9 @@ impl Catalogue {
             // of interest than there are pages altogether.
             let pages = self.pages.count() + 1;
             let wanted = self.interest.len().max(self.wants.len());
-            return (pages < MAX_PAGES && wanted > pages && unplaced(2) >= 2).then(|| self.pages.end());
+            let is_worth_it = pages < MAX_PAGES && wanted > pages && unplaced(2) >= 2;
+            // One that was known when it began to be read may be on its way yet.
+            return Some(self.pages.end()).filter(|(end, _)| is_worth_it && !self.in_flight.contains_key(end));
         }
         // The pages held them not when they were read. Those read since an entity was found alone need no second look.
         let found_alone = waiting.clone().filter_map(|name| self.unlisted.get(name)).max().copied()?;

@@ -7,10 +7,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use scaling::Moment;
 
 use crate::source::Observed;
+
+/// How long one that its page does not hold any more may count. Patterns are evaluated when no page is older than
+/// `cacheTtl`, five minutes at most, or than it takes to read them all.
+const LOST_FOR: Duration = Duration::from_hours(1);
 
 /// The pages known, without a gap.
 #[derive(Debug, Default)]
@@ -76,12 +81,18 @@ impl Pages {
         names.map(|name| (name, self.spellings.get(name).map_or(&**name, AsRef::as_ref)))
     }
 
-    /// The service writes this name so.
+    /// The service writes this name so, now.
     pub(super) fn spell(&mut self, name: &Arc<str>, written: &str) {
-        if **name != *written && self.spellings.get(name).is_none_or(|known| **known != *written) {
-            self.spellings.insert(Arc::clone(name), written.into());
-            self.membership += 1;
-        }
+        let is_news = if **name == *written {
+            self.spellings.remove(name).is_some()
+        } else {
+            let is_other = self.spellings.get(name).is_none_or(|known| **known != *written);
+            if is_other {
+                self.spellings.insert(Arc::clone(name), written.into());
+            }
+            is_other
+        };
+        self.membership += u64::from(is_news);
     }
 
     /// Changes whenever [`Self::names`] does.
@@ -127,19 +138,20 @@ impl Pages {
         }
     }
 
-    /// Takes a page as it was read now. Says which entities are not where they were.
+    /// Takes a page as it was read now, after so many entities. Says which entities are not where they were.
     pub(super) fn replace(
         &mut self,
         index: usize,
+        skip: usize,
         entities: Vec<(Arc<str>, Observed)>,
         has_more: bool,
         now: Moment,
     ) -> Vec<Arc<str>> {
-        if index > self.known.len() {
-            // The pages between are not known any more: they were cut off while this one was read.
+        if index > self.known.len() || skip != self.skip_of(index) {
+            // While it was read, others turned out not to be as they were: the pages between are not known any more, or
+            // it begins elsewhere now, and what stands between them would count as gone.
             return Vec::new();
         }
-        let skip = self.skip_of(index);
         let mut moved = Vec::new();
         // With another length, the positions that later pages were read at mean nothing.
         let is_end = !has_more || entities.is_empty();
@@ -168,7 +180,7 @@ impl Pages {
             let before = std::mem::replace(&mut self.known[index], page);
             self.lose(index, before.entities, now, &mut moved);
         }
-        self.forget_lost();
+        self.forget_lost(now);
         moved
     }
 
@@ -194,13 +206,18 @@ impl Pages {
         }
     }
 
-    /// Those that every page was read without are gone.
-    fn forget_lost(&mut self) {
-        let Some(oldest) = self.oldest().filter(|_| self.is_complete && !self.lost.is_empty()) else { return };
+    /// Those that every page was read without are gone; so are those that were lost so long ago that every page will be
+    /// read again before anybody looks.
+    fn forget_lost(&mut self, now: Moment) {
+        if self.lost.is_empty() {
+            return;
+        }
+        let oldest = self.oldest().filter(|_| self.is_complete);
         let before = self.lost.len();
         let spellings = &mut self.spellings;
         self.lost.retain(|name, (_, since)| {
-            let is_here = *since > oldest;
+            let is_recent = now.0.saturating_sub(since.0) < LOST_FOR;
+            let is_here = is_recent && oldest.is_none_or(|oldest| *since > oldest);
             if !is_here {
                 spellings.remove(name);
             }
