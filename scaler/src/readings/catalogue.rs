@@ -229,14 +229,16 @@ impl Catalogue {
         self.account.save(self.pages.count() as u64);
     }
 
-    /// Wants all pages, none older than `cache_ttl`.
+    /// Wants all pages, none older than `cache_ttl`; but who joins others takes what is read for those already.
     pub(crate) fn want_all(&mut self, asker: Asker, cache_ttl: Duration, period: Duration, now: Moment) {
         let calls = u64::from(asker == Asker::Call);
         // Pages of this very moment are young enough even for those who want none from a cache.
         let newer_than = now.0.checked_sub(cache_ttl.max(Duration::from_nanos(1))).map(Moment);
         let scan = self.scan.get_or_insert(Scan { since: now, period, newer_than, calls: 0, advanced: 0 });
         scan.calls += calls;
-        scan.newer_than = scan.newer_than.max(newer_than);
+        // Else a listing that takes longer to read than those who ask for it find young enough would never be read to its end.
+        let before_scan = scan.since.0.checked_sub(Duration::from_nanos(1)).map(Moment);
+        scan.newer_than = scan.newer_than.max(newer_than.min(before_scan));
     }
 
     /// Whether all pages are known and younger than that.

@@ -317,3 +317,53 @@ async fn a_thousand_watched_queues_are_looked_at_in_turn_and_the_metric_says_how
     let factor = stretch(&readings);
     assert!((1.8..=2.2).contains(&factor), "{factor}");
 }
+
+/// Patterns of a namespace that is read more slowly than they want it: each matches `queues` hundred queues.
+fn hundreds(number: usize) -> Query {
+    pattern(&format!("Queue-{number:02}.."), Operation::Sum)
+}
+
+#[tokio::test(start_paused = true)]
+async fn patterns_are_answered_though_all_pages_are_never_young_at_a_time() {
+    // Forty pages at five a second are eight seconds, and somebody wants none older than five ten times a second.
+    let readings = readings(&Crowd::of(4_000));
+    let begun = Instant::now();
+    let callers = (0..40).map(|number| {
+        let readings = readings.clone();
+        async move {
+            let mut oldest = Duration::ZERO;
+            for round in 0..15 {
+                let phase = Duration::from_millis(100) * number as u32;
+                tokio::time::sleep_until(begun + phase + Duration::from_secs(4) * round).await;
+                let answer = readings.newest(&hundreds(number), FRESHNESS).await;
+                if round >= 5 {
+                    let seen = answer.expect("it was read within twenty seconds");
+                    let sum = (0..100).map(|queue| queue + 100 * number as u64).sum::<u64>();
+                    assert_eq!(seen.newest().counts.active, sum);
+                    oldest = oldest.max(seen.age);
+                }
+            }
+            oldest
+        }
+    });
+    let oldest = join_all(callers).await.into_iter().max().expect("forty");
+    assert!(oldest <= Duration::from_secs(20), "{oldest:?}: two rounds of the pages, and the pause between calls");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watched_pattern_is_looked_at_in_turn_though_a_look_takes_longer_than_the_interval() {
+    let crowd = Crowd::of(2_000);
+    let readings = readings(&crowd);
+    let watchers = Watchers::new(readings, Duration::from_secs(1), CancellationToken::new());
+    let mut stream = watchers.subscribe(&hundreds(19), FRESHNESS).await;
+    // The first look spends what was saved; each after it takes twenty pages at five a second.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let (begun, mut oldest) = (Instant::now(), Duration::ZERO);
+    while begun.elapsed() < Duration::from_secs(60) {
+        oldest = oldest.max(stream.latest().expect("it was read").expect("it can be read").age);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(oldest <= Duration::from_secs(10), "{oldest:?}: two looks, since a page counts from when it was read");
+    let most = 20 + 5 * 70 + 1;
+    assert!(crowd.operations() <= most, "{} operations, {most} are paid for", crowd.operations());
+}
