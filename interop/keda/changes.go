@@ -68,7 +68,7 @@ func changes() []change {
 	}
 }
 
-func compareChange(ctx context.Context, processes *stack, entities *namespace, change change) verdict {
+func compareChange(ctx context.Context, processes *stack, change change) verdict {
 	ctx, cancel := context.WithTimeout(ctx, 2*changePatience)
 	defer cancel()
 	began := time.Now()
@@ -94,7 +94,7 @@ func compareChange(ctx context.Context, processes *stack, entities *namespace, c
 			}
 		}
 	}
-	if err := change.act(ctx, entities); err != nil {
+	if err := change.act(ctx, processes.entities); err != nil {
 		return fail(err)
 	}
 	deadline := time.Now().Add(changePatience)

@@ -65,15 +65,15 @@ func drawPatterns() []string {
 }
 
 // compareDrawn asks both about every pattern. The same counts must come out, or both must refuse.
-func compareDrawn(ctx context.Context, processes *stack, entities *namespace) error {
+func compareDrawn(ctx context.Context, processes *stack) error {
 	// Disabled queues are the one thing that patterns count differently, as they should; rows show that. Here nothing may differ.
 	for _, name := range []string{"disabled", "receive-disabled", "half-off"} {
-		if err := entities.setQueueStatus(ctx, name, admin.EntityStatusActive); err != nil {
+		if err := processes.entities.setQueueStatus(ctx, name, admin.EntityStatusActive); err != nil {
 			return err
 		}
 	}
 	all := change{name: "all queues", trigger: queue(".*", "useRegex", "true"), act: func(context.Context, *namespace) error { return nil }}
-	if verdict := compareChange(ctx, processes, entities, all); len(verdict.problems) > 0 {
+	if verdict := compareChange(ctx, processes, all); len(verdict.problems) > 0 {
 		return fmt.Errorf("all queues together: %s", strings.Join(verdict.problems, "; "))
 	}
 	var failures []string

@@ -245,41 +245,42 @@ func (n *namespace) shapeSubscription(ctx context.Context, topic string, wanted 
 }
 
 func (n *namespace) send(ctx context.Context, entity string, count int) error {
-	if count == 0 {
-		return nil
-	}
-	sender, err := n.data.NewSender(entity, nil)
-	if err != nil {
-		return err
-	}
-	defer sender.Close(ctx)
-	batch, err := sender.NewMessageBatch(ctx, nil)
-	if err != nil {
-		return err
-	}
-	for range count {
-		if err := batch.AddMessage(&azservicebus.Message{Body: []byte("work")}, nil); err != nil {
+	return n.handOver(ctx, entity, count, "work", func(sender *azservicebus.Sender, messages []*azservicebus.Message) error {
+		batch, err := sender.NewMessageBatch(ctx, nil)
+		if err != nil {
 			return err
 		}
-	}
-	return sender.SendMessageBatch(ctx, batch, nil)
+		for _, message := range messages {
+			if err := batch.AddMessage(message, nil); err != nil {
+				return err
+			}
+		}
+		return sender.SendMessageBatch(ctx, batch, nil)
+	})
 }
 
 func (n *namespace) schedule(ctx context.Context, entity string, count int) error {
+	return n.handOver(ctx, entity, count, "later", func(sender *azservicebus.Sender, messages []*azservicebus.Message) error {
+		_, err := sender.ScheduleMessages(ctx, messages, time.Now().Add(farAway), nil)
+		return err
+	})
+}
+
+// handOver makes messages, if there are to be any, and lets `pass` send them.
+func (n *namespace) handOver(ctx context.Context, entity string, count int, body string, pass func(*azservicebus.Sender, []*azservicebus.Message) error) error {
 	if count == 0 {
 		return nil
+	}
+	messages := make([]*azservicebus.Message, count)
+	for index := range messages {
+		messages[index] = &azservicebus.Message{Body: []byte(body)}
 	}
 	sender, err := n.data.NewSender(entity, nil)
 	if err != nil {
 		return err
 	}
 	defer sender.Close(ctx)
-	messages := make([]*azservicebus.Message, count)
-	for index := range messages {
-		messages[index] = &azservicebus.Message{Body: []byte("later")}
-	}
-	_, err = sender.ScheduleMessages(ctx, messages, time.Now().Add(farAway), nil)
-	return err
+	return pass(sender, messages)
 }
 
 // take completes messages, as a worker does.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -34,34 +33,22 @@ func (c *parityCommand) register(flags *flag.FlagSet) {
 func (c *parityCommand) check() error { return c.programs.check() }
 
 func (c *parityCommand) run(ctx context.Context) (good bool, err error) {
-	folder, err := os.MkdirTemp("", "interop-keda-")
+	site, err := newSite(c.programs)
 	if err != nil {
 		return false, err
 	}
-	defer os.RemoveAll(folder)
-	files, err := newCertificate(folder)
-	if err != nil {
-		return false, err
-	}
-	processes, err := startBroker(ctx, folder, "parity", c.programs, files)
-	if err != nil {
-		return false, err
-	}
-	defer func() { err = errors.Join(err, processes.stop()) }()
+	defer func() { err = errors.Join(err, site.remove()) }()
 	deadEndpoint, err := endpointOf("Endpoint=" + deadEndpoint)
 	if err != nil {
 		return false, err
 	}
-	if err := processes.startScaler(ctx, folder, "parity", c.programs, "", deadEndpoint); err != nil {
-		return false, err
-	}
-	entities, err := newNamespace(processes.connectionString)
+	processes, err := site.start(ctx, "parity", "", deadEndpoint)
 	if err != nil {
 		return false, err
 	}
-	defer func() { err = errors.Join(err, entities.close(ctx)) }()
+	defer func() { err = errors.Join(err, processes.stop(ctx)) }()
 	began := time.Now()
-	if err := entities.makeAll(ctx, queuesOfTable(), topicsOfTable()); err != nil {
+	if err := processes.entities.makeAll(ctx, queuesOfTable(), topicsOfTable()); err != nil {
 		return false, err
 	}
 	fmt.Printf("KEDA %s; entities made in %v\n\n", kedaVersion, time.Since(began).Round(time.Millisecond))
@@ -78,12 +65,12 @@ func (c *parityCommand) run(ctx context.Context) (good bool, err error) {
 	drawn := check{"patterns drawn at random", compareDrawn}
 	for _, change := range changes() {
 		if strings.Contains(change.name, c.only) {
-			report.add(compareChange(ctx, processes, entities, change))
+			report.add(compareChange(ctx, processes, change))
 		}
 	}
 	for _, check := range append([]check{drawn}, pushChecks...) {
 		if strings.Contains(check.name, c.only) {
-			report.addCheck(check.name, check.run(ctx, processes, entities))
+			report.addCheck(check.name, check.run(ctx, processes))
 		}
 	}
 	return report.finish(), nil

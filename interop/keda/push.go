@@ -26,7 +26,7 @@ type streamEnd struct {
 // check is what does not fit into a row.
 type check struct {
 	name string
-	run  func(ctx context.Context, processes *stack, entities *namespace) error
+	run  func(ctx context.Context, processes *stack) error
 }
 
 // In this order: the last one stops the scaler.
@@ -71,6 +71,19 @@ func (r *running) stop(ctx context.Context) error {
 	}
 }
 
+// whilePushed does something while a push scaler's streams are open, once they have said that first state.
+func whilePushed(ctx context.Context, processes *stack, config *kedaConfig, first bool, do func(streamed *running) error) (err error) {
+	streamed, err := startPush(ctx, processes, config)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, streamed.stop(ctx)) }()
+	if err := streamed.await(first); err != nil {
+		return err
+	}
+	return do(streamed)
+}
+
 // await reads the stream until it says so. A heartbeat may repeat the state before.
 func (r *running) await(wanted bool) error {
 	deadline := time.After(pushPatience)
@@ -89,24 +102,21 @@ func (r *running) await(wanted bool) error {
 	}
 }
 
-func pushedAgrees(ctx context.Context, processes *stack, _ *namespace) error {
+func pushedAgrees(ctx context.Context, processes *stack) error {
 	for _, trigger := range []metadata{queue("seven"), queue("empty"), subscription("events", "audit"), queue("rx-a|rx-ab", "useRegex", "true")} {
 		config := row{trigger: trigger}.config(processes.connectionString)
 		polled := ask(ctx, external(processes.scalerAddress), config)
 		if polled.reading == failing {
 			return fmt.Errorf("%v: %s", trigger, polled.why)
 		}
-		streamed, err := startPush(ctx, processes, config)
+		err := whilePushed(ctx, processes, config, polled.isActive(), func(streamed *running) error {
+			if pushed := poll(ctx, streamed.scaler, 0); pushed != polled {
+				return fmt.Errorf("the push scaler says %+v, the other %+v", pushed, polled)
+			}
+			return nil
+		})
 		if err != nil {
-			return err
-		}
-		pushed := poll(ctx, streamed.scaler, 0)
-		first := streamed.await(polled.isActive())
-		if err := errors.Join(first, streamed.stop(ctx)); err != nil {
 			return fmt.Errorf("%v: %w", trigger, err)
-		}
-		if pushed != polled {
-			return fmt.Errorf("%v: the push scaler says %+v, the other %+v", trigger, pushed, polled)
 		}
 	}
 	return nil
@@ -119,91 +129,75 @@ type specStreamer interface {
 	MetricSpecChan() <-chan []v2.MetricSpec
 }
 
-func pushFollows(ctx context.Context, processes *stack, entities *namespace) (err error) {
+func pushFollows(ctx context.Context, processes *stack) error {
+	entities := processes.entities
 	if err := entities.makeQueue(ctx, queueState{name: "pushed"}); err != nil {
 		return err
 	}
-	streamed, err := startPush(ctx, processes, row{trigger: queue("pushed")}.config(processes.connectionString))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, streamed.stop(ctx)) }()
-	if err := streamed.await(false); err != nil {
-		return err
-	}
-	if err := entities.send(ctx, "pushed", 1); err != nil {
-		return err
-	}
-	if err := streamed.await(true); err != nil {
-		return err
-	}
-	newReceiver := func() (*azservicebus.Receiver, error) { return entities.data.NewReceiverForQueue("pushed", nil) }
-	if err := entities.take(ctx, newReceiver, 1); err != nil {
-		return err
-	}
-	return streamed.await(false)
-}
-
-func pushedTarget(ctx context.Context, processes *stack, _ *namespace) (err error) {
-	config := row{trigger: queue("seven", "messageCount", "3")}.config(processes.connectionString)
-	streamed, err := startPush(ctx, processes, config)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, streamed.stop(ctx)) }()
-	if err := streamed.await(true); err != nil {
-		return err
-	}
-	streamer, can := streamed.scaler.(specStreamer)
-	if can != hasStreamMetricSpec {
-		return fmt.Errorf("KEDA %s streams targets: %v, expected %v", kedaVersion, can, hasStreamMetricSpec)
-	}
-	if !can {
-		return nil
-	}
-	select {
-	case specs := <-streamer.MetricSpecChan():
-		asked := streamed.scaler.GetMetricSpecForScaling(ctx)
-		if len(specs) != 1 || len(asked) != 1 || specs[0].External.Metric.Name != asked[0].External.Metric.Name ||
-			targetText(specs[0].External.Target) != targetText(asked[0].External.Target) {
-			return fmt.Errorf("the stream says %v, GetMetricSpec %v", specs, asked)
+	config := row{trigger: queue("pushed")}.config(processes.connectionString)
+	return whilePushed(ctx, processes, config, false, func(streamed *running) error {
+		if err := entities.send(ctx, "pushed", 1); err != nil {
+			return err
 		}
-		return nil
-	case <-time.After(pushPatience):
-		return fmt.Errorf("no target within %v", pushPatience)
-	}
+		if err := streamed.await(true); err != nil {
+			return err
+		}
+		newReceiver := func() (*azservicebus.Receiver, error) { return entities.data.NewReceiverForQueue("pushed", nil) }
+		if err := entities.take(ctx, newReceiver, 1); err != nil {
+			return err
+		}
+		return streamed.await(false)
+	})
 }
 
-func pushEndsWell(ctx context.Context, processes *stack, _ *namespace) (err error) {
+func pushedTarget(ctx context.Context, processes *stack) error {
+	config := row{trigger: queue("seven", "messageCount", "3")}.config(processes.connectionString)
+	return whilePushed(ctx, processes, config, true, func(streamed *running) error {
+		streamer, can := streamed.scaler.(specStreamer)
+		if can != hasStreamMetricSpec {
+			return fmt.Errorf("KEDA %s streams targets: %v, expected %v", kedaVersion, can, hasStreamMetricSpec)
+		}
+		if !can {
+			return nil
+		}
+		select {
+		case specs := <-streamer.MetricSpecChan():
+			asked := streamed.scaler.GetMetricSpecForScaling(ctx)
+			if len(specs) != 1 || len(asked) != 1 || specs[0].External.Metric.Name != asked[0].External.Metric.Name ||
+				targetText(specs[0].External.Target) != targetText(asked[0].External.Target) {
+				return fmt.Errorf("the stream says %v, GetMetricSpec %v", specs, asked)
+			}
+			return nil
+		case <-time.After(pushPatience):
+			return fmt.Errorf("no target within %v", pushPatience)
+		}
+	})
+}
+
+func pushEndsWell(ctx context.Context, processes *stack) error {
 	const object = "receiver-at-the-end"
 	config := row{trigger: queue("seven")}.config(processes.connectionString)
 	config.ScalableObjectName = object
-	streamed, err := startPush(ctx, processes, config)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, streamed.stop(ctx)) }()
-	if err := streamed.await(true); err != nil {
-		return err
-	}
-	scaler := processes.scaler
-	processes.scaler = nil
-	if err := scaler.stop(); err != nil {
-		return err
-	}
-	// KEDA logs a failure, if it is one, and then how long it waits before it opens the stream again.
-	deadline := time.Now().Add(pushPatience)
-	for _, ended := range streamEnds {
-		for len(kedaLogged(object, ended.retry)) == 0 {
-			if time.Now().After(deadline) {
-				return fmt.Errorf("KEDA did not notice within %v that the stream ended: no %q", pushPatience, ended.retry)
+	return whilePushed(ctx, processes, config, true, func(*running) error {
+		scaler := processes.scaler
+		processes.scaler = nil
+		if err := scaler.stop(); err != nil {
+			return err
+		}
+		// KEDA logs a failure, if it is one, and then how long it waits before it opens the stream again.
+		deadline := time.Now().Add(pushPatience)
+		for _, ended := range streamEnds {
+			for len(kedaLogged(object, ended.retry)) == 0 {
+				if time.Now().After(deadline) {
+					return fmt.Errorf("KEDA did not notice within %v that the stream ended: no %q", pushPatience, ended.retry)
+				}
+				time.Sleep(changePause)
 			}
-			time.Sleep(changePause)
+			retry := kedaLogged(object, ended.retry)[0]
+			if failures := kedaLogged(object, ended.failure); len(failures) > 0 && failures[0].number < retry.number {
+				return fmt.Errorf("KEDA took the end of a stream for a failure: %s", failures[0].text)
+			}
 		}
-		retry := kedaLogged(object, ended.retry)[0]
-		if failures := kedaLogged(object, ended.failure); len(failures) > 0 && failures[0].number < retry.number {
-			return fmt.Errorf("KEDA took the end of a stream for a failure: %s", failures[0].text)
-		}
-	}
-	return nil
+		return nil
+	})
 }

@@ -93,16 +93,12 @@ func (c *readsCommand) cells() []cell {
 	return cells
 }
 
-func (c *readsCommand) run(ctx context.Context) (bool, error) {
-	folder, err := os.MkdirTemp("", "interop-keda-")
+func (c *readsCommand) run(ctx context.Context) (good bool, err error) {
+	site, err := newSite(c.programs)
 	if err != nil {
 		return false, err
 	}
-	defer os.RemoveAll(folder)
-	files, err := newCertificate(folder)
-	if err != nil {
-		return false, err
-	}
+	defer func() { err = errors.Join(err, site.remove()) }()
 	cells := c.cells()
 	if c.quick {
 		c.duration, c.atOnce = pollingInterval, len(cells)
@@ -118,7 +114,7 @@ func (c *readsCommand) run(ctx context.Context) (bool, error) {
 			if laneCtx.Err() != nil {
 				return laneCtx.Err()
 			}
-			results[index], err = measureCell(laneCtx, folder, fmt.Sprintf("cell-%02d", index), c.programs, files, cell, times)
+			results[index], err = measureCell(laneCtx, site, fmt.Sprintf("cell-%02d", index), cell, times)
 			if err != nil {
 				return fmt.Errorf("%v: %w", cell, err)
 			}
@@ -164,21 +160,13 @@ func (m measured) freshness() string {
 }
 
 // measureCell measures first the built-in, then ours, on one broker.
-func measureCell(ctx context.Context, folder, name string, programs programs, files certificate, cell cell, times timing) (found result, err error) {
-	processes, err := startBroker(ctx, folder, name, programs, files)
+func measureCell(ctx context.Context, site *site, name string, cell cell, times timing) (found result, err error) {
+	processes, err := site.start(ctx, name, cell.scalerConfig())
 	if err != nil {
 		return found, err
 	}
-	defer func() { err = errors.Join(err, processes.stop()) }()
-	if err := processes.startScaler(ctx, folder, name, programs, cell.scalerConfig()); err != nil {
-		return found, err
-	}
-	entities, err := newNamespace(processes.connectionString)
-	if err != nil {
-		return found, err
-	}
-	defer func() { err = errors.Join(err, entities.close(ctx)) }()
-	if err := entities.makeAll(ctx, cell.queues(), cell.topics()); err != nil {
+	defer func() { err = errors.Join(err, processes.stop(ctx)) }()
+	if err := processes.entities.makeAll(ctx, cell.queues(), cell.topics()); err != nil {
 		return found, err
 	}
 	found.cell = cell
