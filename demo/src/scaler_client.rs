@@ -20,6 +20,9 @@ use crate::summary::Answer;
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How often two policies are compared before it is given up: each look takes a moment, and a reading is kept for a second.
+const LOOKS: u32 = 20;
+
 /// The `ScaledObject` of the demo, in the namespace of the manifests in `deploy/`.
 const NAMESPACE: &str = "autoscale-demo";
 const NAME: &str = "sb-queue-receiver";
@@ -97,17 +100,28 @@ impl ScalerClient {
     }
 
     /// What the profile makes of the queue now, beside what `messageCount` would: the messages themselves. Both answers
-    /// come from one reading of the scaler's as long as its cache holds it.
+    /// must come from one reading of the scaler's. Its cache may run out in between, so the messages are asked for before
+    /// and after, until they are the same.
     pub async fn compare(&self) -> anyhow::Result<Answer> {
         let (metric_name, target) = self.metric_spec().await?;
         let profile = self.reference(ONLOOKER);
         let mut plain = self.reference(ONLOOKER);
         plain.scaler_metadata.remove("policyProfile");
         plain.scaler_metadata.insert("policy".to_owned(), "messageCount".to_owned());
-        let messages = self.metrics_of(plain, &metric_name).await?;
-        let metric = self.metrics_of(profile, &metric_name).await?;
-        let replicas = (metric / target.max(1.0)).ceil() as u64;
-        Ok(Answer { messages, metric, replicas })
+        let mut before = self.metrics_of(plain.clone(), &metric_name).await?;
+        for _ in 0..LOOKS {
+            let metric = self.metrics_of(profile.clone(), &metric_name).await?;
+            let messages = self.metrics_of(plain.clone(), &metric_name).await?;
+            // Both are whole numbers that the scaler took over as they were.
+            if (messages - before).abs() < 0.5 {
+                let replicas = (metric / target.max(1.0)).ceil() as u64;
+                return Ok(Answer { messages, metric, replicas });
+            }
+            before = messages;
+        }
+        bail!(
+            "the number of messages was another at each of {LOOKS} looks, although the scaler keeps a reading for a second"
+        )
     }
 }
 

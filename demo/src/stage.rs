@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use secrecy::{ExposeSecret as _, SecretString};
-use servicebus::{Adapter, AdministrationClient, ConnectionString, EntityCounts, QueueClient};
+use servicebus::{Adapter, AdministrationClient, AdministrationOptions, ConnectionString, EntityCounts, QueueClient};
 use tokio::sync::watch;
 
 use crate::args::RunArgs;
@@ -24,6 +24,8 @@ const QUEUE: &str = "demo";
 pub const CONNECTION_VARIABLE: &str = "SERVICEBUS_CONNECTION_STR";
 /// Larger files hold no connection string.
 const MAX_FILE_BYTES: u64 = 16 * 1024;
+/// How long a look at the queue may take. A run must not fail because its machine is busy.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Messages asked for in one peek, and peeked at most. More than a few are left only when something went badly wrong.
 const PEEK: usize = 250;
 const PEEKED_AT_MOST: u64 = 10_000;
@@ -79,6 +81,7 @@ impl Stage {
         let host = connection.host();
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         let port = connection.administration_port();
+        let patient = AdministrationOptions { timeout: PATIENCE, ..AdministrationOptions::default() };
         // The scaler refuses to send credentials to hosts it does not know. Whoever named the file has vouched for its.
         let allowed_endpoint = place.is_none().then(|| format!("{host}:{port}"));
         Ok(Self {
@@ -86,7 +89,7 @@ impl Stage {
             place: place.unwrap_or(host),
             lock_duration: Duration::ZERO,
             allowed_endpoint,
-            administration: AdministrationClient::new(&connection)?,
+            administration: AdministrationClient::with_options(&connection, patient)?,
             client: servicebus::connect(&connection, queue, Adapter::Ours)?,
             connection: text,
         })
