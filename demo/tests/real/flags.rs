@@ -66,10 +66,8 @@ fn the_loop_runs_with_the_other_client() {
 fn a_run_that_stands_still_ends_at_its_deadline_and_says_where_it_stood() {
     let ended = Demo::start(&["--wait-time=600", "--deadline=3"]).end();
     assert_eq!(ended.status.code(), Some(1), "{}", ended.stdout);
-    assert!(
-        ended.stdout.contains("gave up after 3 s (--deadline): 120 of 120 messages sent, 0 handled"),
-        "{}",
-        ended.stdout
-    );
+    // How many were sent by then is the machine's affair.
+    let told = ended.stdout.split_once("gave up after 3 s (--deadline): ").map(|(_, told)| told);
+    assert!(told.is_some_and(|told| told.contains(" of 120 messages sent, 0 handled")), "{}", ended.stdout);
     assert!(ended.stdout.contains("result     FAILED"), "{}", ended.stdout);
 }

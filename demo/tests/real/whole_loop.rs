@@ -7,7 +7,8 @@ use crate::bench::{DEADLINE, Demo, wait_for};
 
 #[test]
 fn every_message_is_handled_and_replicas_come_back_to_zero() {
-    let ended = Demo::start(&[]).end();
+    // A lock that outlasts a pause of the machine: nothing is to come again.
+    let ended = Demo::start(&["--lock-duration=60"]).end();
     let summary = ended.assert_nothing_lost(120);
     let peak = summary["peakReplicas"].as_u64().expect("a number");
     assert!((2..=4).contains(&peak), "{summary}");
@@ -54,7 +55,7 @@ fn a_second_run_in_the_same_folder_replaces_the_first() {
 fn a_folder_in_use_is_not_shared() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let out = format!("--out={}", folder.path().join("demo").display());
-    let mut first = Demo::start(&[&out]);
+    let mut first = Demo::start(&["--wait-time=60", &out]);
     first.wait_until("it has a folder", |_| folder.path().join("demo/timeline.log").exists());
     let second = Demo::start(&[&out]).end();
     assert_eq!(second.status.code(), Some(1), "{}", second.stdout);
