@@ -21,7 +21,7 @@ pub enum EndpointError {
     Path,
 }
 
-/// A host, lower-case, without the brackets of an IPv6 address.
+/// A host, lower-case, without a last dot and without the brackets of an IPv6 address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Host {
     text: String,
@@ -70,6 +70,8 @@ pub(crate) fn parse_authority(rest: &str) -> Result<(Host, Option<u16>), Endpoin
         if !is_host_name(name) {
             return Err(EndpointError::Host);
         }
+        // A name with its last dot is the same host; one spelling, so that it is never taken for another one.
+        let name = name.strip_suffix('.').unwrap_or(name);
         (Host { text: name.to_ascii_lowercase(), is_ipv6: false }, port)
     };
     Ok((host, port.map(parse_port).transpose()?))

@@ -124,6 +124,20 @@ async fn a_connection_string_goes_where_it_says_itself() {
     assert!(matches!(bench.ask("shop", "connectionRef=orders"), Err(AccessRefused::Endpoint(_))));
 }
 
+/// Else each spelling would have a budget, a cache entry and a place among the series of its own.
+#[tokio::test]
+async fn however_a_host_is_spelled_it_is_one() {
+    let bench = bench().await;
+    let plain = bench.ask("shop", &format!("connectionFromEnv={KEY}")).expect("allowed");
+    for host in
+        ["orders.servicebus.windows.net.", "ORDERS.ServiceBus.windows.net", "orders.servicebus.windows.net.:443"]
+    {
+        let text = KEY.replace("orders.servicebus.windows.net", host);
+        let access = bench.ask("shop", &format!("connectionFromEnv={text}")).expect(host);
+        assert_eq!((access.namespace(), access.digest()), (plain.namespace(), plain.digest()), "{host}");
+    }
+}
+
 #[tokio::test]
 async fn rules_count_at_once_and_what_cannot_be_read_is_said_to_those_allowed() {
     let bench = bench().await;
