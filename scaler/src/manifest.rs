@@ -116,6 +116,19 @@ pub fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
+/// A text with what ends a line or steers a terminal escaped: manifests come from others.
+pub(crate) fn in_one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        if matches!(character, '"' | '\'' | '\\') {
+            line.push(character);
+        } else {
+            line.extend(character.escape_debug());
+        }
+    }
+    line
+}
+
 impl Node {
     /// The part of a mapping under a key.
     pub fn entry(&self, key: &str) -> Option<&Entry> {

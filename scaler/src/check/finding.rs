@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::manifest::in_one_line;
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -39,7 +41,7 @@ pub struct Finding {
     pub object: Option<String>,
     /// Which of its triggers, from 0.
     pub trigger: Option<usize>,
-    /// What to say, in one line.
+    /// What to say.
     pub message: String,
 }
 
@@ -59,7 +61,7 @@ impl Finding {
 }
 
 impl fmt::Display for Finding {
-    /// As compilers write: `FILE:LINE: error: ScaledObject shop/receiver, trigger 0: …`.
+    /// As compilers write, in one line: `FILE:LINE: error: ScaledObject shop/receiver, trigger 0: …`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { severity, file, line, object, trigger, message } = self;
         write!(formatter, "{}", file.display())?;
@@ -67,11 +69,13 @@ impl fmt::Display for Finding {
             write!(formatter, ":{line}")?;
         }
         write!(formatter, ": {severity}: ")?;
-        match (object, trigger) {
-            (Some(object), Some(trigger)) => write!(formatter, "{object}, trigger {trigger}: ")?,
-            (Some(object), None) => write!(formatter, "{object}: ")?,
-            (None, _) => {}
+        if let Some(object) = object {
+            formatter.write_str(&in_one_line(object))?;
+            if let Some(trigger) = trigger {
+                write!(formatter, ", trigger {trigger}")?;
+            }
+            formatter.write_str(": ")?;
         }
-        formatter.write_str(message)
+        formatter.write_str(&in_one_line(message))
     }
 }

@@ -340,6 +340,21 @@ fn triggers_of_others_are_passed_over_and_built_in_ones_announced() {
     );
 }
 
+/// Manifests come from others, and what is printed is read by terminals and by the machines that run checks.
+#[test]
+fn a_finding_is_one_line_whatever_a_manifest_holds() {
+    let wild = "a\\n::error::\\e[31m\\u2028x";
+    let text = SCALED_OBJECT
+        .replace("name: receiver\n  namespace: shop", &format!("name: \"{wild}\"\n  namespace: \"{wild}\""))
+        .replace("queueName: orders", &format!("queueName: \"{wild}\"\n      \"{wild}\": x"))
+        .replace("AverageValue", &format!("\"{wild}\""));
+    let findings = findings(&text, None);
+    assert!(findings.len() > 1, "{findings:?}");
+    for finding in findings {
+        assert!(!finding.contains(|character: char| character.is_control() || character == '\u{2028}'), "{finding:?}");
+    }
+}
+
 #[test]
 fn objects_in_lists_are_found_and_triggers_counted() {
     let indented = SCALED_OBJECT.replace('\n', "\n  ");

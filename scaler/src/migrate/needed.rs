@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use crate::manifest::quoted;
+use crate::manifest::{in_one_line, quoted};
 
 /// Where secret files are expected in the scaler's pod.
 const SECRETS: &str = "/var/run/secrets/servicebus";
@@ -94,7 +94,7 @@ impl Connection {
         writeln!(text, "    allowedNamespaces: [{}]", list(&self.allowed))?;
         match &self.credential {
             Credential::ConnectionString { from } => {
-                writeln!(text, "    # {from}")?;
+                writeln!(text, "    # {}", in_one_line(from))?;
                 writeln!(
                     text,
                     "    # Mount it as this file into the scaler's pod; a Secret must be in the scaler's namespace for that."
@@ -133,9 +133,11 @@ impl Connection {
                             writeln!(text, "    # Replace it by the authority of that cloud.")?;
                         }
                         writeln!(text, "    authority: {}", quoted(authority.as_deref().unwrap_or(UNKNOWN_AUTHORITY)))?;
+                        let suffix = in_one_line(suffix);
                         writeln!(text, "    # The scaler needs --allow-endpoint-suffix {suffix} as well.")?;
                     }
                     (false, Some(authority)) => {
+                        let authority = in_one_line(authority);
                         writeln!(
                             text,
                             "    # identityAuthorityHost was {authority}: a cloud's own authority is the scaler's already."

@@ -218,6 +218,29 @@ fn what_cannot_be_translated_stays_and_is_said() {
     }
 }
 
+/// The operator pastes it into a file of their own, and who writes manifests is somebody else.
+#[test]
+fn nothing_in_a_manifest_gets_out_of_its_comment() {
+    let escape = "x\\n    allowedNamespaces: ['*'] #";
+    let authentication = format!(
+        "kind: TriggerAuthentication\nmetadata: {{name: a}}\nspec:\n  secretTargetRef: [{{parameter: connection, name: \"{escape}\", key: \"{escape}\"}}]\n---\n\
+         kind: TriggerAuthentication\nmetadata: {{name: b}}\nspec: {{podIdentity: {{provider: azure-workload, identityAuthorityHost: \"{escape}\"}}}}\n---\n"
+    );
+    let trigger = |name: &str, cloud: &str| {
+        one(&format!(
+            "{{type: azure-servicebus, metadata: {{queueName: q, namespace: n, {cloud}}}, authenticationRef: {{name: {name}}}}}"
+        )) + "---\n"
+    };
+    let private = format!("cloud: Private, endpointSuffix: \"{escape}\"");
+    for text in
+        [trigger("a", "x: y"), trigger("b", "x: y"), trigger("b", &private), trigger(&format!("\"{escape}\""), "x: y")]
+    {
+        let yaml = migrated_with(&text, false, &authentication).needed.yaml();
+        let escaped = yaml.lines().find(|line| line.trim_start().starts_with("allowedNamespaces: ['*']"));
+        assert_eq!(escaped, None, "{yaml}");
+    }
+}
+
 #[test]
 fn an_address_names_a_port() {
     for good in ["scaler:6000", "dns:///scaler.ns.svc:6000", "[::1]:6000"] {
