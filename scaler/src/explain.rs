@@ -68,7 +68,7 @@ pub struct ExplainArgs {
     /// from `SERVICEBUS_CONNECTION_STR`
     #[arg(long, value_name = "FILE")]
     pub connection_string_file: Option<PathBuf>,
-    /// The scaler's config file, for metadata policyProfile
+    /// The scaler's config file, for metadata connectionRef and policyProfile
     #[arg(long, env = "SCALER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Where credentials may go.

@@ -7,8 +7,8 @@ use super::{AllowedEndpoints, EndpointSuffix, HostPort};
 /// What the operator allows beyond the defaults.
 #[derive(Args, Clone, Debug)]
 pub struct EndpointArgs {
-    /// Endpoint that credentials may be sent to besides Azure (and, where nobody on another host can ask, emulators on
-    /// loopback); repeatable, or comma-separated
+    /// Endpoint that credentials may be sent to besides Azure (and emulators on loopback, which serve takes only if
+    /// --listen is a loopback address); repeatable, or comma-separated
     #[arg(long, env = "SCALER_ALLOW_ENDPOINTS", value_delimiter = ',', value_name = "HOST:PORT")]
     pub allow_endpoint: Vec<HostPort>,
     /// DNS suffix whose Service Bus namespaces credentials may be sent to besides Azure's, such as a private cloud's;

@@ -46,13 +46,11 @@ pub(super) struct InForce {
 impl Contents {
     pub(super) fn read(files: &TlsFiles) -> Result<Self, TlsError> {
         let TlsFiles { certificate, key: key_file, client_authority } = files;
+        let certificate = read(CERTIFICATE, certificate)?;
         let mut key = Zeroizing::default();
         read_into(KEY, key_file, &mut key)?;
-        Ok(Self {
-            certificate: read(CERTIFICATE, certificate)?,
-            key,
-            client_authority: client_authority.as_deref().map(|path| read(CLIENT_AUTHORITY, path)).transpose()?,
-        })
+        let client_authority = client_authority.as_deref().map(|path| read(CLIENT_AUTHORITY, path)).transpose()?;
+        Ok(Self { certificate, key, client_authority })
     }
 
     /// What to serve with, if it can be.
