@@ -28,12 +28,12 @@ const BUSY: i32 = 5;
 pub async fn play(args: &Args, scenario: Scenario, folder: &Folder, cluster: &Cluster) -> anyhow::Result<()> {
     println!("\n== {scenario:?} ==");
     let programs = Programs::new(&args.programs)?;
-    // The broker first knows what it holds when the scaler's address is known; the address does not matter for that.
-    let entities = scenario.setting(folder, "unknown:1")?.entities;
+    // The scaler's address is not known yet. What the broker holds, and whether the scaler wants certificates, does not depend
+    // on it.
+    let foreseen = scenario.setting(folder, "unknown:1")?;
     let certificates = Certificates::generate(args.host_address)?;
-    let mut broker = programs.broker(args.host_address, &entities).await?;
-    let is_mtls = scenario.setting(folder, "unknown:1")?.mtls;
-    let tls = if is_mtls { certificates.scaler_flags(programs.work_folder())? } else { Vec::new() };
+    let mut broker = programs.broker(args.host_address, &foreseen.entities).await?;
+    let tls = if foreseen.mtls { certificates.scaler_flags(programs.work_folder())? } else { Vec::new() };
     let mut scaler = programs.scaler(args.host_address, 0, &broker.address, &tls).await?;
     let setting = scenario.setting(folder, &scaler.address)?;
     let mut stage = Stage { args, cluster, programs: &programs, broker: &mut broker, scaler: &mut scaler, tls };
