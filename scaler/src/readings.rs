@@ -11,9 +11,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use moka::Expiry;
-use moka::future::Cache;
-use moka::policy::EvictionPolicy;
 use scaling::Moment;
 use tokio::sync::watch;
 
@@ -25,6 +22,7 @@ use crate::source::{Query, ReadFailure, Source};
 
 mod backoff;
 mod budget;
+mod cache;
 mod catalogue;
 mod entry;
 mod episodes;
@@ -33,6 +31,7 @@ mod namespace;
 mod rack;
 mod record;
 
+use cache::EntryCache;
 use entry::{Asked, Entry};
 use namespace::{Clock, Namespace};
 pub use record::{Matched, Seen};
@@ -63,44 +62,19 @@ struct Inner {
     metrics: Metrics,
     refresh_deadline: Duration,
     clock: Clock,
-    entries: Cache<Key, Arc<Entry>>,
+    entries: EntryCache,
     /// By host and port: two brokers on one machine are two namespaces.
     namespaces: Mutex<HashMap<(String, u16), Weak<Namespace>>>,
 }
 
-/// Entries stay for as long as their own asking suggests.
-struct Keep;
-
-impl Expiry<Key, Arc<Entry>> for Keep {
-    fn expire_after_create(&self, _: &Key, entry: &Arc<Entry>, _: std::time::Instant) -> Option<Duration> {
-        Some(entry.kept_for())
-    }
-
-    fn expire_after_read(
-        &self,
-        _: &Key,
-        entry: &Arc<Entry>,
-        _: std::time::Instant,
-        _: Option<Duration>,
-        _: std::time::Instant,
-    ) -> Option<Duration> {
-        Some(entry.kept_for())
-    }
-}
-
 impl Readings {
-    /// An empty cache before `source`, with the limits and budgets of `config`. A refresh fails when it takes longer than
+    /// An empty cache before `source`, with the limits and budgets of `config` at each moment. A refresh fails when it takes longer than
     /// `refresh_deadline`.
     ///
     /// Newcomers beyond `limits.entities` are refused where access is checked, so that they push nobody out; here, as a
     /// second line, the least recently used entry goes, which costs its history and a read when it is asked for again.
     pub fn new(source: Arc<dyn Source>, config: ConfigHandle, metrics: Metrics, refresh_deadline: Duration) -> Self {
-        let entries = Cache::builder()
-            .max_capacity(config.snapshot().limits.entities as u64)
-            .expire_after(Keep)
-            // moka's default may refuse a newcomer; a reading that is not kept would be read again by the next call.
-            .eviction_policy(EvictionPolicy::lru())
-            .build();
+        let entries = EntryCache::new(config.snapshot().limits.entities);
         let namespaces = Mutex::default();
         let clock = Clock::start();
         Self(Arc::new(Inner { source, config, metrics, refresh_deadline, clock, entries, namespaces }))
@@ -146,17 +120,24 @@ impl Readings {
 
     async fn entry(&self, query: &Query) -> Arc<Entry> {
         let key = self.key(query);
-        if let Some(entry) = self.0.entries.get(&key).await {
-            return entry;
-        }
+        let entry = match self.0.entries.get(&key).await {
+            Some(entry) => entry,
+            None => self.newcomer(key, query).await,
+        };
+        // At every call, since the cache counts when it has time to, and entries go without a word.
+        self.0.metrics.cache_entries(self.0.entries.count());
+        entry
+    }
+
+    async fn newcomer(&self, key: Key, query: &Query) -> Arc<Entry> {
         let listing = match &query.target {
             Target::Entity(entity) => entity.listing(),
             Target::Matching(matching) => matching.listing.clone(),
         };
         let rack = self.namespace(query.access.namespace()).rack(&query.access, &listing);
         let entry = rack.entry(&key, &query.target);
-        self.0.entries.insert(key, Arc::clone(&entry)).await;
-        self.0.metrics.cache_entries(self.0.entries.entry_count());
+        let limit = self.0.config.snapshot().limits.entities;
+        self.0.entries.insert(key, Arc::clone(&entry), limit).await;
         entry
     }
 

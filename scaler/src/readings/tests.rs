@@ -20,6 +20,7 @@ use crate::entity::{Entity, Listing, Matching, NamePattern, Operation};
 use crate::keyed_hash::KeyedHash;
 use crate::source::{Observed, Page, Read};
 
+mod limits;
 mod many;
 mod topics;
 

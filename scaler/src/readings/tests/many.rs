@@ -318,7 +318,7 @@ async fn a_thousand_watched_queues_are_looked_at_in_turn_and_the_metric_says_how
     assert!((1.8..=2.2).contains(&factor), "{factor}");
 }
 
-/// Patterns of a namespace that is read more slowly than they want it: each matches `queues` hundred queues.
+/// A pattern that matches a hundred queues.
 fn hundreds(number: usize) -> Query {
     pattern(&format!("Queue-{number:02}.."), Operation::Sum)
 }

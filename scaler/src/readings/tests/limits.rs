@@ -1,0 +1,75 @@
+//! How much is kept: as many entries as the configuration says now, and of those that nobody keeps nothing.
+
+use super::*;
+
+/// Every queue that it is asked for has as many messages as were read before.
+#[derive(Default)]
+struct Endless(AtomicUsize);
+
+impl Source for Endless {
+    fn read<'a>(&'a self, _: &'a Access, _: &'a Entity) -> Read<'a, Observed> {
+        let before = self.0.fetch_add(1, Ordering::SeqCst) as u64;
+        std::future::ready(Ok(Observed::of_test(before))).boxed()
+    }
+
+    fn page<'a>(&'a self, _: &'a Access, _: &'a Listing, _: usize) -> Read<'a, Page> {
+        std::future::ready(Err(ReadFailure::Unauthorized("no Manage claim".to_owned()))).boxed()
+    }
+}
+
+fn limited(entities: usize) -> String {
+    format!("{{creditsPerSecond: 1000000, limits: {{entities: {entities}}}}}")
+}
+
+fn numbered(number: usize) -> Query {
+    query("key", &format!("queue-{number}"))
+}
+
+async fn read_all(readings: &Readings, numbers: impl IntoIterator<Item = usize>) {
+    for number in numbers {
+        readings.newest(&numbered(number), FRESHNESS).await.expect("it can be read");
+    }
+}
+
+/// How many entries there are, once what moka leaves for later is done.
+async fn kept(readings: &Readings) -> u64 {
+    readings.0.entries.tidy().await;
+    readings.0.entries.count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_limit_in_the_config_file_counts_from_the_next_newcomer_on() {
+    let readings = readings_with(&Arc::new(Endless::default()), &limited(10));
+    let change = |entities| readings.0.config.replace(Config::parse(&limited(entities)).expect("a good config"));
+    read_all(&readings, 0..100).await;
+    assert_eq!(kept(&readings).await, 10);
+    change(50);
+    read_all(&readings, 90..130).await;
+    assert_eq!(kept(&readings).await, 40);
+    let window = async |number| readings.entry(&numbered(number)).await.record().window.clone();
+    let before = window(95).await;
+    assert_eq!(before.len(), 1, "young enough, it was not read again");
+    change(1_000);
+    read_all(&readings, 130..131).await;
+    tokio::time::advance(FRESHNESS.cache_ttl).await;
+    assert_eq!(kept(&readings).await, 41, "what was kept moves to where there is more room");
+    read_all(&readings, 95..96).await;
+    assert_eq!(window(95).await[..1], before[..], "with its history");
+    change(5);
+    read_all(&readings, 200..201).await;
+    // The move goes on beside.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(kept(&readings).await, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_metric_says_how_many_entries_there_are_though_none_is_new() {
+    let readings = readings_with(&Arc::new(Endless::default()), &limited(10));
+    read_all(&readings, 0..3).await;
+    // moka counts when it has time to.
+    assert_eq!(kept(&readings).await, 3);
+    read_all(&readings, 0..1).await;
+    let exposition = readings.0.metrics.exposition();
+    let line = exposition.lines().find(|line| line.starts_with("servicebus_scaler_cache_entries "));
+    assert_eq!(line, Some("servicebus_scaler_cache_entries 3"));
+}
