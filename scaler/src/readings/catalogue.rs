@@ -399,6 +399,15 @@ impl Catalogue {
         names
     }
 
+    /// Gives up those who wait for an operation to begin and of whom nobody knows any more.
+    pub(crate) fn give_up_unless(&mut self, is_known: impl Fn(&str) -> bool) {
+        for name in self.wants.waiting() {
+            if !is_known(&name) {
+                self.settle(&name);
+            }
+        }
+    }
+
     /// Calls for patterns were answered by a failure. The built-in would have spent at least one operation on each.
     fn patterns_failed(&mut self) {
         if let Some(scan) = self.scan.take() {
@@ -426,6 +435,12 @@ impl Catalogue {
 
     fn requeue(&mut self, name: &Arc<str>) {
         self.wants.queue_again(name, self.pages.place_of(name));
+    }
+
+    /// How many somebody waits for.
+    #[cfg(test)]
+    pub(crate) fn wanted(&self) -> usize {
+        self.wants.len()
     }
 
     /// What was paid and spent.

@@ -19,7 +19,7 @@ use crate::access::Access;
 use crate::entity::{Entity, Listing, Target};
 use crate::source::{Observed, Page, ReadFailure};
 
-/// Dead entries are looked for when there are so many more than the last time.
+/// Dead entries, and wishes for them, are looked for when there are so many more than the last time.
 const SWEEP_AFTER: usize = 1_000;
 
 /// See the module.
@@ -288,6 +288,8 @@ impl State {
         if count >= self.sweep_at {
             self.entries.retain(|_, entry| entry.strong_count() > 0);
             self.patterns.retain(|entry| entry.strong_count() > 0);
+            // Else whoever names entities faster than the budget reads them would be waited for without end.
+            self.catalogue.give_up_unless(|name| self.entries.contains_key(name));
             self.sweep_at = (self.entries.len() + self.patterns.len()) * 2 + SWEEP_AFTER;
         }
     }

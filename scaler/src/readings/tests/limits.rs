@@ -73,3 +73,19 @@ async fn the_metric_says_how_many_entries_there_are_though_none_is_new() {
     let line = exposition.lines().find(|line| line.starts_with("servicebus_scaler_cache_entries "));
     assert_eq!(line, Some("servicebus_scaler_cache_entries 3"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_is_forgotten_waits_for_nothing() {
+    let config = "{creditsPerSecond: 1, limits: {entities: 10}}";
+    let readings = readings_with(&Arc::new(Endless::default()), config);
+    for number in 0..20_000 {
+        // It hangs up at once. One in ten seconds may be read, of thousands a second.
+        let _ = readings.newest(&numbered(number), FRESHNESS).now_or_never();
+        if number % 100 == 0 {
+            readings.0.entries.tidy().await;
+        }
+    }
+    let entry = readings.entry(&numbered(0)).await;
+    let wanted = entry.rack.state().catalogue.wanted();
+    assert!(wanted <= 2_000, "{wanted} of 20,000 are to be read for nobody");
+}
