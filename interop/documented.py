@@ -15,6 +15,10 @@ from programs import Failed
 BLOCK = re.compile(r"(?:<!-- ci: (?P<state>[\w-]+) -->\n)?```(?P<kind>\w*)\n(?P<text>.*?)```", re.DOTALL)
 ASSIGNMENT = re.compile(r"[A-Z_]+=")
 COMMAND_SECONDS = 30
+# Where a document shows a stream, grpcurl hangs up after so many seconds; on a machine that is busy the stream's first
+# message may need more of them than a reader would wait.
+HANG_UP = re.compile(r"-max-time \d+")
+STREAM_SECONDS = 5
 
 
 @dataclasses.dataclass
@@ -61,6 +65,10 @@ def commands(text):
         yield command
 
 
+def with_patience(command):
+    return HANG_UP.sub(f"-max-time {STREAM_SECONDS}", command)
+
+
 def is_like(shown, actual):
     """Whether a line is what the document shows, where `…` is anything."""
     pattern = ".*".join(re.escape(part) for part in shown.strip().split("…"))
@@ -75,7 +83,7 @@ def run(block, programs, environment, folder, replaced):
     """
     assignments, ran = [], []
     for command in block.commands:
-        text = command.text
+        text = with_patience(command.text)
         for old, new in replaced.items():
             text = text.replace(old, new)
         if ASSIGNMENT.match(text):

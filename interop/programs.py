@@ -1,13 +1,15 @@
 """Our programs as child processes, and a small runner for checks.
 
 Used by the programs beside this file. A started program says where it listens in its ready line; nothing here knows a
-port. Every wait has a deadline, and whatever happens, no child outlives this process's `with` block.
+port. Every wait has a deadline, and whatever happens, no child outlives this process.
 """
 
+import concurrent.futures
 import contextlib
 import faulthandler
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +18,8 @@ import threading
 import time
 import traceback
 
-START_SECONDS = 10
-STOP_SECONDS = 10
+START_SECONDS = 30
+STOP_SECONDS = 30
 
 CHILDREN = set()
 
@@ -31,7 +33,7 @@ def expect(actual, wanted, what):
         raise Failed(f"{what}: expected {wanted!r}, got {actual!r}")
 
 
-def await_state(read, wanted, what, seconds=10):
+def await_state(read, wanted, what, seconds=30):
     """Reads until the answer is the wanted one."""
     deadline = time.monotonic() + seconds
     while (actual := read()) != wanted:
@@ -86,21 +88,20 @@ def started(*command, folder=None, log=None):
             log.close()
 
 
-def run_checks(checks, seconds_each=60):
-    """Runs (name, function) pairs one after the other, prints a line for each and a summary; true when all passed.
+def run_checks(checks, at_once=1, seconds_each=120):
+    """Runs (name, function) pairs, so many at a time, and prints a line for each in their order, and a summary.
 
-    A check that hangs ends the process with a dump of its stacks: no client's own idea of a timeout is trusted.
+    True when all passed. A check that hangs ends the process with a dump of its stacks: no client's own idea of a
+    timeout is trusted.
     """
 
     def give_up(name):
         print(f"{name}: FAILED: it still runs after {seconds_each} s", file=sys.stderr)
         faulthandler.dump_traceback(all_threads=True)
-        for child in CHILDREN:
-            child.kill()
+        kill_children()
         os._exit(1)
 
-    failed = 0
-    for name, check in checks:
+    def run(name, check):
         began = time.monotonic()
         watchdog = threading.Timer(seconds_each, give_up, [name])
         watchdog.daemon = True
@@ -109,26 +110,47 @@ def run_checks(checks, seconds_each=60):
             check()
             verdict = "ok"
         except Failed as error:
-            failed += 1
             verdict = f"FAILED: {error}"
         except Exception:  # A client's exception is a finding like any other; the other checks still run.
-            failed += 1
             verdict = f"FAILED:\n{traceback.format_exc()}"
         finally:
             watchdog.cancel()
-        print(f"{name:<66} {time.monotonic() - began:6.2f} s  {verdict}", flush=True)
+        return verdict, time.monotonic() - began
+
+    # Not as a context: whoever is told to stop does not wait for what still runs.
+    executor = concurrent.futures.ThreadPoolExecutor(at_once)
+    running = [(name, executor.submit(run, name, check)) for name, check in checks]
+    failed = 0
+    for name, result in running:
+        verdict, seconds = result.result()
+        failed += verdict != "ok"
+        print(f"{name:<66} {seconds:6.2f} s  {verdict}", flush=True)
     print(f"{len(checks) - failed} passed, {failed} failed", flush=True)
     return failed == 0
+
+
+def kill_children():
+    for child in list(CHILDREN):
+        child.kill()
 
 
 def run_program(main):
     """Runs `main`, which says whether all passed, and ends the process accordingly."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Whatever is written, by a check that is stopped half-way too, is in a folder that goes.
+    tempfile.tempdir = tempfile.mkdtemp(prefix="interop-")
     try:
         code = 0 if main() else 1
     except Failed as error:
         print(f"FAILED: {error}", file=sys.stderr)
         code = 1
+    except SystemExit as ended:
+        code = ended.code
+    except KeyboardInterrupt:
+        code = 130
+    finally:
+        kill_children()
+        shutil.rmtree(tempfile.tempdir, ignore_errors=True)
     sys.stdout.flush()
     sys.stderr.flush()
     # Threads that a client library left behind must not keep a finished program waiting.
