@@ -10,9 +10,9 @@ use crate::bench::{Demo, is_alive, wait_for};
 const PROMISED: Duration = Duration::from_secs(5);
 const ROLES: [&str; 4] = ["broker", "scaler", "sender", "worker"];
 
-/// A demo in the middle of its work, and all its children.
-fn in_the_middle(flags: &[&str]) -> (Demo, Vec<u32>) {
-    let mut demo = Demo::start(flags);
+/// A demo in the middle of its work, with plenty left, and all its children.
+fn in_the_middle() -> (Demo, Vec<u32>) {
+    let mut demo = Demo::start(&["--messages=600"]);
     demo.wait_until("two workers are at work", |demo| demo.children("worker").len() >= 2 && demo.handled() >= 5);
     let children: Vec<u32> = ROLES.iter().flat_map(|role| demo.children(role)).collect();
     assert!(children.len() >= 4, "broker, scaler and two workers: {children:?}");
@@ -43,7 +43,7 @@ fn broken_off_in_time(signal: Signal, code: i32, run: impl Fn() -> (Demo, Vec<u3
 #[test]
 fn a_signal_in_the_middle_stops_every_child_and_is_the_exit_code() {
     for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
-        broken_off_in_time(signal, code, || in_the_middle(&[]));
+        broken_off_in_time(signal, code, in_the_middle);
     }
 }
 
@@ -59,7 +59,7 @@ fn workers_in_the_middle_of_long_work_do_not_hold_it_up() {
 
 #[test]
 fn even_a_killed_demo_leaves_no_process_behind() {
-    let (demo, children) = in_the_middle(&[]);
+    let (demo, children) = in_the_middle();
     demo.signal(Signal::SIGKILL);
     let ended = demo.end();
     assert_eq!(ended.status.code(), None, "killed");

@@ -23,7 +23,7 @@ fn a_worker_killed_in_the_middle_loses_nothing() {
 #[test]
 fn a_server_that_dies_ends_the_run_and_is_named() {
     for server in ["broker", "scaler"] {
-        let mut demo = Demo::start(&[]);
+        let mut demo = Demo::start(&["--messages=600"]);
         demo.wait_until("a worker is at work", |demo| demo.handled() >= 1);
         let [victim] = demo.children(server)[..] else { panic!("one {server}") };
         let others: Vec<u32> =

@@ -77,7 +77,7 @@ fn a_queue_that_is_not_there_is_named() {
 #[test]
 fn workers_that_give_up_one_after_the_other_end_the_run() {
     let namespace = Namespace::start("orders");
-    let mut demo = Demo::start(&[&namespace.flag(), "--queue=orders"]);
+    let mut demo = Demo::start(&[&namespace.flag(), "--queue=orders", "--messages=600"]);
     demo.wait_until("it is at work", |demo| demo.handled() >= 5);
     namespace.delete("orders");
     let ended = demo.end();
