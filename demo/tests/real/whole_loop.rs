@@ -5,10 +5,12 @@ use std::path::PathBuf;
 
 use crate::bench::{DEADLINE, Demo, wait_for};
 
+/// A lock that outlasts a pause of the machine: nothing is to come again.
+const LASTING_LOCK: &str = "--lock-duration=60";
+
 #[test]
 fn every_message_is_handled_and_replicas_come_back_to_zero() {
-    // A lock that outlasts a pause of the machine: nothing is to come again.
-    let ended = Demo::start(&["--lock-duration=60"]).end();
+    let ended = Demo::start(&[LASTING_LOCK]).end();
     let summary = ended.assert_nothing_lost(120);
     let peak = summary["peakReplicas"].as_u64().expect("a number");
     assert!((2..=4).contains(&peak), "{summary}");
@@ -37,7 +39,7 @@ fn every_message_is_handled_and_replicas_come_back_to_zero() {
 fn a_second_run_in_the_same_folder_replaces_the_first() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let out = format!("--out={}", folder.path().join("demo").display());
-    let few = ["--messages=40", "--message-count=5", &out];
+    let few = ["--messages=40", "--message-count=5", LASTING_LOCK, &out];
     for run in ["first", "second"] {
         let ended = Demo::start(&few).end();
         assert!(ended.status.success(), "{run}: {}", ended.stdout);
