@@ -65,7 +65,7 @@ impl Episodes {
     /// An entity cannot be read any more. `host` and `what` are for the line, if there is one.
     pub(super) fn join(&mut self, host: &str, what: &str, cause: Cause, failure: &ReadFailure, now: Moment) -> Member {
         if !self.by_cause.contains_key(&cause) && self.by_cause.len() >= MAX_CAUSES {
-            self.by_cause.retain(|_, episode| episode.is_open);
+            self.make_room();
         }
         if let Some(episode) = self.by_cause.get_mut(&cause).filter(|episode| episode.is_open) {
             episode.entities += 1;
@@ -84,6 +84,15 @@ impl Episodes {
         Member { cause, number: self.count }
     }
 
+    /// Forgets what is over, and the oldest if nothing is: a credential that never works again has no end.
+    fn make_room(&mut self) {
+        self.by_cause.retain(|_, episode| episode.is_open);
+        if self.by_cause.len() >= MAX_CAUSES {
+            let oldest = self.by_cause.iter().min_by_key(|(_, episode)| episode.number).map(|(cause, _)| *cause);
+            oldest.map(|oldest| self.by_cause.remove(&oldest));
+        }
+    }
+
     /// An entity can be read again.
     pub(super) fn leave(&mut self, host: &str, member: Member, now: Moment) {
         let Member { cause, number } = member;
@@ -94,6 +103,27 @@ impl Episodes {
         if episode.is_told {
             let (entities, seconds) = (episode.entities, now.0.saturating_sub(episode.began_at.0).as_secs_f64());
             tracing::info!(host, entities, seconds, "reads succeed again");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyed_hash::KeyedHash;
+
+    #[test]
+    fn credentials_that_never_work_are_remembered_up_to_a_bound_and_the_latest_longest() {
+        let (keys, refused) = (KeyedHash::random(), ReadFailure::Unauthorized("no".to_owned()));
+        let cause = |number: u64| Cause::Credential(keys.of([number.to_be_bytes().as_slice()]));
+        let mut episodes = Episodes::default();
+        let most = MAX_CAUSES as u64;
+        for number in 0..3 * most {
+            episodes.join("host", "queue orders", cause(number), &refused, Moment(Duration::from_secs(number)));
+            assert!(episodes.by_cause.len() <= MAX_CAUSES, "after {number}");
+        }
+        for number in 2 * most + 1..3 * most {
+            assert!(episodes.by_cause.contains_key(&cause(number)), "{number} is not long ago");
         }
     }
 }
