@@ -17,6 +17,7 @@ use tonic::{Code, Status};
 use crate::access::Access;
 use crate::decisions::Judged;
 use crate::keyed_hash::{Digest, KeyedHash};
+use crate::log_rate::LogRate;
 use crate::metrics::{Metrics, TriggerSeries};
 use crate::trigger::{Trigger, TriggerError};
 use crate::trigger_id::TriggerId;
@@ -36,8 +37,6 @@ const OWN_WEIGHT: usize = 1_024;
 const MAX_KEPT_BYTES: usize = 16 * 1024;
 /// A generation grows no older.
 const GENERATION: Duration = Duration::from_hours(1);
-/// Longest text kept of a refusal, in bytes.
-const MAX_TEXT_BYTES: usize = 1_000;
 
 /// The memory. Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -46,6 +45,8 @@ pub(crate) struct KnownTriggers(Arc<Inner>);
 struct Inner {
     keys: KeyedHash,
     generations: RwLock<Generations>,
+    /// References are the callers': what is said of one is said once, but there are as many as anybody likes.
+    warnings: LogRate,
 }
 
 struct Generations {
@@ -88,12 +89,14 @@ struct Refused {
 impl Default for KnownTriggers {
     fn default() -> Self {
         let generations = Generations { young: HashMap::new(), old: HashMap::new(), weight: 0, since: Instant::now() };
-        Self(Arc::new(Inner { keys: KeyedHash::random(), generations: RwLock::new(generations) }))
+        let (keys, warnings) = (KeyedHash::random(), LogRate::default());
+        Self(Arc::new(Inner { keys, generations: RwLock::new(generations), warnings }))
     }
 }
 
 impl KnownTriggers {
-    /// The trigger of this reference, parsed if it is not known. What its metadata is warned about is logged then.
+    /// The trigger of this reference, parsed if it is not known. What its metadata is warned about is logged then, in ten
+    /// lines a minute at most.
     pub(crate) fn get(&self, scaled_object: &ScaledObjectRef) -> Arc<Known> {
         let digest = self.digest(scaled_object);
         let generations = &self.0.generations;
@@ -114,15 +117,20 @@ impl KnownTriggers {
         }
         generations.keep(digest, Arc::clone(&known));
         drop(generations);
-        known.log_warnings();
+        known.log_warnings(&self.0.warnings);
         known
     }
 
-    /// Lets go of what nobody asked about for an hour or two. Whoever runs the server calls this now and then.
+    /// Lets go of what nobody asked about for an hour or two, and tells how many warnings were left out. Whoever runs the server calls this now and then.
     pub(crate) fn tidy(&self) {
         let mut generations = self.0.generations.write().unwrap_or_else(PoisonError::into_inner);
         if generations.since.elapsed() >= GENERATION {
             generations.age();
+        }
+        drop(generations);
+        let unlogged = self.0.warnings.take_unlogged();
+        if unlogged > 0 {
+            tracing::warn!(unlogged, "more metadata is ignored; /explain and scaler check say which");
         }
     }
 
@@ -229,8 +237,8 @@ impl Known {
 
     /// A call about it was refused.
     pub(crate) fn refused(&self, status: &Status) {
-        let problem = status.message()[..status.message().floor_char_boundary(MAX_TEXT_BYTES)].to_owned();
         let mut latest = self.latest();
+        let problem = status.message().to_owned();
         latest.refused = Some(Refused { at: Instant::now(), code: status.code(), problem });
         latest.is_half_of_pair = false;
     }
@@ -239,9 +247,12 @@ impl Known {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn log_warnings(&self) {
+    fn log_warnings(&self, rate: &LogRate) {
+        let (namespace, name) = (self.id.namespace(), self.id.name());
         for warning in self.trigger.iter().flat_map(|trigger| &trigger.warnings) {
-            tracing::warn!(namespace = self.id.namespace(), name = self.id.name(), "{warning}");
+            if let Some(unlogged) = rate.turn() {
+                tracing::warn!(namespace, name, unlogged, "{warning}");
+            }
         }
     }
 }

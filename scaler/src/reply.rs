@@ -14,6 +14,9 @@ use crate::decisions::Refusal;
 use crate::source::ReadFailure;
 use crate::trigger::Trigger;
 
+/// Longest text of a status, in bytes: it may repeat what its caller wrote, and goes into a header, the log and a memory.
+const MAX_TEXT_BYTES: usize = 1_000;
+
 /// The metric's name and target. Depends on metadata alone, so that a changed policy never changes the HPA's target.
 pub fn specification(trigger: &Trigger) -> GetMetricSpecResponse {
     let target = trigger.base.message_count();
@@ -68,7 +71,15 @@ pub fn status(refusal: &Refusal) -> Status {
         Refusal::TooManyStreams(_) => Code::ResourceExhausted,
         Refusal::Deadline(_) => Code::Unavailable,
     };
-    Status::new(code, refusal.to_string())
+    Status::new(code, cut(refusal.to_string()))
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > MAX_TEXT_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES - '…'.len_utf8()));
+        text.push('…');
+    }
+    text
 }
 
 #[cfg(test)]
@@ -103,6 +114,15 @@ mod tests {
             let target = specification(&trigger(message_count)).metric_specs.remove(0);
             prop_assert_eq!((target.target_size, target.target_size_float), (message_count.into(), message_count.into()));
         }
+    }
+
+    #[test]
+    fn what_a_caller_wrote_is_repeated_up_to_a_bound() {
+        let refusal = Refusal::OtherMetric { asked: "ä".repeat(100_000), own: "azure-servicebus-orders".to_owned() };
+        let status = status(&refusal);
+        let text = status.message();
+        assert!(text.len() <= MAX_TEXT_BYTES && text.len() > MAX_TEXT_BYTES - 4, "{} bytes", text.len());
+        assert!(text.starts_with("metricName: \"ää") && text.ends_with("ä…"), "{text}");
     }
 
     #[test]

@@ -85,3 +85,15 @@ async fn is_active_is_told_once_and_soon_what_get_metrics_was_told() {
     known.told_activity(judged(false));
     assert_eq!(known.active_as_told(), None, "it is no GetMetrics");
 }
+
+#[tokio::test(start_paused = true)]
+async fn warnings_about_metadata_are_a_few_lines_however_many_triggers_have_them() {
+    let triggers = KnownTriggers::default();
+    for number in 0..1_000 {
+        let metadata = [("queueName", "orders"), ("messagecount", "7"), ("queue_name", "orders")];
+        for _ in 0..2 {
+            triggers.get(&reference(&format!("receiver-{number}"), &metadata));
+        }
+    }
+    assert_eq!(triggers.0.warnings.take_unlogged(), 1_990, "ten were logged, and none twice");
+}
