@@ -75,6 +75,8 @@ pub(crate) async fn serve(
     let mut peer = Peer::new(hub, settings, cut);
     let mut input = BytesMut::new();
     let mut is_stopping = false;
+    // TLS takes bytes that the socket has no room for yet; they leave when it is flushed, and not before.
+    let mut is_flushed = true;
     let mut linger: Option<Instant> = None;
     loop {
         peer.work();
@@ -82,7 +84,8 @@ pub(crate) async fn serve(
         if is_closed {
             linger.get_or_insert_with(|| Instant::now() + LINGER);
         }
-        if (is_closed && peer.output.is_empty()) || linger.is_some_and(|until| Instant::now() >= until) {
+        let is_written = peer.output.is_empty();
+        if (is_closed && is_written && is_flushed) || linger.is_some_and(|until| Instant::now() >= until) {
             break;
         }
         input.reserve(READ_BYTES);
@@ -101,9 +104,12 @@ pub(crate) async fn serve(
                     break;
                 }
             },
-            result = write.write_buf(&mut peer.output), if !peer.output.is_empty() => if let Err(error) = result {
-                log_broken(&error);
-                break;
+            result = write_or_flush(&mut write, &mut peer.output), if !(is_written && is_flushed) => match result {
+                Ok(()) => is_flushed = is_written,
+                Err(error) => {
+                    log_broken(&error);
+                    break;
+                }
             },
             Some(push) = peer.pushes.recv(), if may_work => peer.inbox.push_back(push),
             Ok(detach) = peer.detaches.recv() => peer.on_detach(&detach),
@@ -118,6 +124,11 @@ pub(crate) async fn serve(
     }
     // A peer that does not read its last bytes does not matter any more.
     let _ = tokio::time::timeout(LINGER, write.shutdown()).await;
+}
+
+/// Writes some of what there is to write; flushes when that is nothing.
+async fn write_or_flush(write: &mut (impl AsyncWrite + Unpin), output: &mut BytesMut) -> io::Result<()> {
+    if output.is_empty() { write.flush().await } else { write.write_buf(output).await.map(|_| ()) }
 }
 
 fn log_broken(error: &io::Error) {

@@ -1,4 +1,4 @@
-//! A connection and the faults that come while it runs.
+//! A connection over streams that behave as sockets may: they hold bytes back, or bring them at an awkward moment.
 
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
@@ -27,21 +27,47 @@ impl AsyncRead for SendsAfter {
     }
 }
 
-#[tokio::test]
-async fn bytes_sent_after_a_fault_was_added_stand_still_although_the_connection_ran_already() {
-    let faults = Faults::default();
-    let settings = PeerSettings {
+fn settings(faults: &Faults) -> Arc<PeerSettings> {
+    Arc::new(PeerSettings {
         access: Arc::new(Access::new([], false)),
         acknowledge_delay: Duration::ZERO,
         counters: Arc::default(),
         faults: faults.clone(),
         budget: Arc::new(Budget::new(None, Instant::now())),
+    })
+}
+
+fn hub() -> Arc<Hub> {
+    Arc::new(Hub::new(State::new(Config::default(), [7; 32])))
+}
+
+#[tokio::test]
+async fn what_is_written_is_flushed_because_a_stream_may_hold_it_back_as_tls_does() {
+    let (client, server) = tokio::io::duplex(1024);
+    let (read, write) = tokio::io::split(server);
+    let write = tokio::io::BufWriter::new(write);
+    let (cut, stop) = (CancellationToken::new(), CancellationToken::new());
+    let mut serving = pin!(serve(read, write, hub(), settings(&Faults::default()), cut, stop));
+    let (mut answers, mut requests) = tokio::io::split(client);
+    let mut header = [0; HEADER.len()];
+    let exchange = async {
+        requests.write_all(&HEADER).await.expect("writable");
+        tokio::select! {
+            () = &mut serving => panic!("the connection ended"),
+            read = answers.read_exact(&mut header) => read.expect("answered"),
+        }
     };
-    let hub = Arc::new(Hub::new(State::new(Config::default(), [7; 32])));
+    tokio::time::timeout(DEADLINE, exchange).await.expect("answered in time");
+    assert_eq!(header, HEADER);
+}
+
+#[tokio::test]
+async fn bytes_sent_after_a_fault_was_added_stand_still_although_the_connection_ran_already() {
+    let faults = Faults::default();
     let (answers, mut answered) = tokio::io::duplex(1024);
     let client = SendsAfter { fault: Some("stall,plane=amqp"), faults: faults.clone() };
     let (cut, stop) = (CancellationToken::new(), CancellationToken::new());
-    let mut serving = pin!(serve(client, answers, hub, Arc::new(settings), cut, stop));
+    let mut serving = pin!(serve(client, answers, hub(), settings(&faults), cut, stop));
     let mut header = [0; HEADER.len()];
 
     let (mut served, mut read) = (false, false);
