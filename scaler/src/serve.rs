@@ -123,6 +123,8 @@ pub struct Timings {
     pub handshake_deadline: Duration,
     /// A connection is ended cleanly at this age, give or take a tenth.
     pub max_connection_age: Option<Duration>,
+    /// A connection that is ended is cut off after this, whatever is in flight. Longer than a call's own deadline.
+    pub last_calls: Duration,
     /// After a stop was asked for, what is still in flight is cut off after this.
     pub drain_deadline: Duration,
 }
@@ -137,6 +139,7 @@ impl Default for Timings {
             config_interval: Duration::from_secs(1),
             handshake_deadline: Duration::from_secs(10),
             max_connection_age: Some(Duration::from_mins(30)),
+            last_calls: Duration::from_secs(10),
             drain_deadline: Duration::from_secs(4),
         }
     }
@@ -330,7 +333,7 @@ pub async fn serve(listener: TcpListener, parts: Parts, shutdown: CancellationTo
         move |accepted| {
             // Not all at once, when all came at once.
             let age = timings.max_connection_age.map(|age| age.mul_f64(rand::random_range(0.9..1.1)));
-            connection::serve(accepted, routes.clone(), age, ending.clone())
+            connection::serve(accepted, routes.clone(), age, timings.last_calls, ending.clone())
         }
     };
     let accepting = tokio::spawn(incoming.accept(shutdown.clone(), serve_one));

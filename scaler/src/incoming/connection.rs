@@ -29,15 +29,20 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 /// A client that has not even begun to speak HTTP/2 within this is closed.
 const GREETING_DEADLINE: Duration = Duration::from_secs(10);
-/// At the end of a connection's age, what is in flight gets so long. Longer than a call's own deadline.
-const LAST_CALLS: Duration = Duration::from_secs(10);
 
 /// In the extensions of every request: cancelled when the streams of its connection are to end.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamsEnd(pub(crate) CancellationToken);
 
-/// Serves a connection until it is `age` old (never, if there is none) or `ending`, then ends it cleanly.
-pub(crate) async fn serve(accepted: Accepted, routes: Routes, age: Option<Duration>, ending: CancellationToken) {
+/// Serves a connection until it is `age` old (never, if there is none) or `ending`, then ends it cleanly; what is in flight
+/// then gets as long as `last_calls`.
+pub(crate) async fn serve(
+    accepted: Accepted,
+    routes: Routes,
+    age: Option<Duration>,
+    last_calls: Duration,
+    ending: CancellationToken,
+) {
     // Its own: its streams end with it, whatever becomes of the others.
     let streams_end = CancellationToken::new();
     let greeting = accepted.greeting();
@@ -92,7 +97,11 @@ pub(crate) async fn serve(accepted: Accepted, routes: Routes, age: Option<Durati
         return log_end(ended);
     }
     streams_end.cancel();
-    if let Ok(ended) = tokio::time::timeout(LAST_CALLS, connection).await {
+    if !greeting.is_received() {
+        tracing::debug!("a connection is closed: nothing was said on it");
+        return;
+    }
+    if let Ok(ended) = tokio::time::timeout(last_calls, connection).await {
         log_end(ended);
     } else {
         tracing::debug!("a connection is cut off: its client did not let go of it");
