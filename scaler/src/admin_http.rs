@@ -20,8 +20,10 @@ use tokio_util::sync::CancellationToken;
 use crate::known_triggers::KnownTriggers;
 use crate::metrics::{self, Metrics};
 
+mod exposition;
 mod listener;
 
+use exposition::Expositions;
 pub(crate) use listener::serve;
 
 /// The crates whose log level may be changed while running.
@@ -60,14 +62,15 @@ pub(crate) fn pod_routes(metrics: Metrics, draining: CancellationToken) -> Route
         let is_draining = draining.is_cancelled();
         async move { if is_draining { (StatusCode::SERVICE_UNAVAILABLE, "draining\n") } else { (StatusCode::OK, "ok\n") } }
     };
-    let exposition =
-        async |State(metrics): State<Metrics>| ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.exposition());
+    let exposition = async |State(expositions): State<Expositions>| {
+        ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], expositions.text())
+    };
     Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(readiness))
         .route("/metrics", get(exposition))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(metrics)
+        .with_state(Expositions::new(metrics))
 }
 
 /// For loopback: `/explain`, `/log-level`.
