@@ -24,6 +24,7 @@ use crate::tls::Tls;
 
 pub(crate) mod connection;
 mod ending;
+pub(crate) mod question;
 
 /// Pause after the system refused to accept, mostly for want of file descriptors: asking again at once would not help.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -28,6 +28,7 @@ use crate::config::{Config, ConfigHandle, reload};
 use crate::connections::Connections;
 use crate::decisions::Decisions;
 use crate::endpoints::{AllowedEndpoints, EndpointArgs};
+use crate::incoming::question::Questions;
 use crate::incoming::{Incoming, Limits, connection};
 use crate::known_triggers::KnownTriggers;
 use crate::metrics::Metrics;
@@ -40,6 +41,8 @@ use crate::watchers::Watchers;
 
 /// KEDA's metadata is small; a larger message is not KEDA's.
 const MAX_MESSAGE_BYTES: usize = 256 * 1024;
+/// The names that health and reflection are asked for are smaller.
+const MAX_SMALL_MESSAGE_BYTES: usize = 16 * 1024;
 /// Most connections at a time; well below the usual limit of 1024 open files.
 const MAX_CONNECTIONS: usize = 500;
 /// Most TLS handshakes at a time, beside the connections that are served.
@@ -309,10 +312,13 @@ pub async fn serve(listener: TcpListener, parts: Parts, shutdown: CancellationTo
     let name = <ExternalScalerServer<Service> as tonic::server::NamedService>::NAME;
     health.set_service_status(name, ServingStatus::Serving).await;
 
+    let undescribed = "failed to describe the services for reflection";
+    let reflection_alpha = reflection().build_v1alpha().context(undescribed)?;
+    let reflection = reflection().build_v1().context(undescribed)?;
     let routes = Routes::new(contract)
-        .add_service(health_service)
-        .add_service(reflection().build_v1().context("failed to describe the services for reflection")?)
-        .add_service(reflection().build_v1alpha().context("failed to describe the services for reflection")?)
+        .add_service(health_service.max_decoding_message_size(MAX_SMALL_MESSAGE_BYTES))
+        .add_service(reflection.max_decoding_message_size(MAX_SMALL_MESSAGE_BYTES))
+        .add_service(reflection_alpha.max_decoding_message_size(MAX_SMALL_MESSAGE_BYTES))
         .prepare();
 
     let (tasks, ending, cut_off) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
@@ -329,11 +335,11 @@ pub async fn serve(listener: TcpListener, parts: Parts, shutdown: CancellationTo
         cut_off: cut_off.clone(),
     };
     let serve_one = {
-        let ending = ending.clone();
+        let (ending, questions) = (ending.clone(), Questions::default());
         move |accepted| {
             // Not all at once, when all came at once.
             let age = timings.max_connection_age.map(|age| age.mul_f64(rand::random_range(0.9..1.1)));
-            connection::serve(accepted, routes.clone(), age, timings.last_calls, ending.clone())
+            connection::serve(accepted, routes.clone(), questions.clone(), age, timings.last_calls, ending.clone())
         }
     };
     let accepting = tokio::spawn(incoming.accept(shutdown.clone(), serve_one));

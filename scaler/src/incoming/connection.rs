@@ -20,6 +20,7 @@ use tonic::service::Routes;
 
 use super::Accepted;
 use super::ending::{AnswerEnding, QuestionsEnding};
+use super::question::{Question, Questions, too_many};
 
 /// KEDA shares one connection for everything, two endless streams for every push trigger: a low limit would freeze it.
 const MAX_CONCURRENT_STREAMS: u32 = 100_000;
@@ -27,6 +28,8 @@ const MAX_CONCURRENT_STREAMS: u32 = 100_000;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Most bytes of the headers of one call. KEDA's take a few hundred.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
+/// In front of the names of the contract's two streams.
+const PUSH_CALLS: &str = "/externalscaler.ExternalScaler/Stream";
 /// A client that has not even begun to speak HTTP/2 within this is closed.
 const GREETING_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -39,6 +42,7 @@ pub(crate) struct StreamsEnd(pub(crate) CancellationToken);
 pub(crate) async fn serve(
     accepted: Accepted,
     routes: Routes,
+    questions: Questions,
     age: Option<Duration>,
     last_calls: Duration,
     ending: CancellationToken,
@@ -50,15 +54,27 @@ pub(crate) async fn serve(
     let service = service_fn(|request: hyper::Request<Incoming>| {
         let routes = routes.clone();
         let streams_end = streams_end.clone();
+        let questions = questions.clone();
         async move {
+            let path = request.uri().path();
+            let Some(asked) = questions.ask(path, request.headers()) else {
+                return Ok(too_many().into_http::<Body>().map(|body| AnswerEnding::new(body, streams_end, None)));
+            };
             // Only reflection goes on for as long as its client has questions.
-            let asks_on = request.uri().path().starts_with("/grpc.reflection.");
+            let asks_on = path.starts_with("/grpc.reflection.");
+            let is_push = path.starts_with(PUSH_CALLS);
             let mut request = request.map(|body| {
-                if asks_on { Body::new(QuestionsEnding::new(body, streams_end.clone())) } else { Body::new(body) }
+                if asks_on {
+                    Body::new(QuestionsEnding::new(body, streams_end.clone()))
+                } else {
+                    Body::new(Question::new(body, asked.clone()))
+                }
             });
             request.extensions_mut().insert(StreamsEnd(streams_end.clone()));
             let response = routes.call(request).await?;
-            Ok::<_, Infallible>(response.map(|body| AnswerEnding::new(body, streams_end)))
+            // Push streams are counted by the service from here on.
+            let asked = Some(asked).filter(|_| !is_push);
+            Ok::<_, Infallible>(response.map(|body| AnswerEnding::new(body, streams_end, asked)))
         }
     });
     let mut connection = pin!(

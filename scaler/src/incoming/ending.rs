@@ -12,11 +12,15 @@ use hyper::header::HeaderValue;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 
+use super::question::Asked;
+
 /// An answer. Ends with OK as soon as it would have to be waited for after the end was called.
 pub(super) struct AnswerEnding {
     answer: tonic::body::Body,
     end: End,
     is_over: bool,
+    /// The call counts as one that is not answered until this body is gone.
+    _asked: Option<Asked>,
 }
 
 /// A client's questions. There are no more as soon as they would have to be waited for after the end was called.
@@ -44,8 +48,8 @@ impl End {
 }
 
 impl AnswerEnding {
-    pub(super) fn new(answer: tonic::body::Body, end: CancellationToken) -> Self {
-        Self { answer, end: End::Called(end), is_over: false }
+    pub(super) fn new(answer: tonic::body::Body, end: CancellationToken, asked: Option<Asked>) -> Self {
+        Self { answer, end: End::Called(end), is_over: false, _asked: asked }
     }
 }
 

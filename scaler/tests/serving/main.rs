@@ -10,3 +10,4 @@ mod process;
 mod support;
 #[cfg(feature = "otlp")]
 mod traces;
+mod unfinished;
