@@ -166,7 +166,8 @@ impl Decisions {
         Ok(self.config.snapshot().freshness_for(wish.cache_ttl, wish.max_staleness)?)
     }
 
-    /// Rings when [`Self::query`] may say something else for the same trigger: who holds a query asks again then.
+    /// Rings when [`Self::query`] or [`Self::freshness`] may say something else for the same trigger: who holds what they
+    /// said asks again then.
     pub fn access_changes(&self) -> watch::Receiver<()> {
         self.connections.changes()
     }

@@ -3,7 +3,8 @@
 //!
 //! Activity: the present state at once, then every change, and a `true` repeated now and then for as long as it is true,
 //! since KEDA drops an activation that comes before it has written the `ScaledObject`'s status (keda#8168). What cannot be
-//! read is not told: the stream stays silent and open, and KEDA keeps what it heard last.
+//! read is not told: the stream stays silent and open, and KEDA keeps what it heard last. What the configuration says of
+//! access, policy and freshness counts for open streams, too.
 
 use std::time::Duration;
 
@@ -41,7 +42,7 @@ pub(crate) struct Activity {
 impl Activity {
     /// Starts the stream.
     pub(crate) fn start(self) -> ReceiverStream<Result<IsActiveResponse, Status>> {
-        // One slot: a client that does not read gets the newest state when it does, not a backlog.
+        // One slot: a client that does not read gets what was told last and then the newest state, not a backlog.
         let (sender, receiver) = mpsc::channel(1);
         tokio::spawn(tracing::Instrument::in_current_span(self.run(sender)));
         ReceiverStream::new(receiver)
@@ -54,7 +55,7 @@ impl Activity {
             namespace,
             trigger,
             mut query,
-            freshness,
+            mut freshness,
             heartbeat,
             shutdown,
             permit: _permit,
@@ -75,38 +76,36 @@ impl Activity {
             };
             watch.found(known == Some(true));
             let is_repeat = known == Some(true) && Instant::now() >= repeat_at;
-            if let Some(active) = known
-                && (told != known || is_repeat)
-            {
-                tokio::select! {
-                    () = shutdown.cancelled() => return,
-                    sent = sender.send(Ok(IsActiveResponse { result: active })) => if sent.is_err() { return },
-                }
-                tracing::debug!(active, "told the push stream");
-                told = known;
-                repeat_at = Instant::now() + heartbeat;
-            }
-            let repeat = async {
-                // A repetition that found it unknown comes with the next reading.
-                match known {
-                    Some(true) => tokio::time::sleep_until(repeat_at).await,
-                    _ => std::future::pending().await,
-                }
-            };
+            let to_tell = known.filter(|_| told != known || is_repeat);
+            // A repetition that found it unknown comes with the next reading.
+            let may_repeat = known == Some(true) && to_tell.is_none();
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = sender.closed() => return,
+                // While there is no room, what is to be told may change.
+                slot = sender.reserve(), if to_tell.is_some() => {
+                    let (Ok(slot), Some(active)) = (slot, to_tell) else { return };
+                    slot.send(Ok(IsActiveResponse { result: active }));
+                    tracing::debug!(active, "told the push stream");
+                    told = known;
+                    repeat_at = Instant::now() + heartbeat;
+                }
                 is_there = watch.changed() => if !is_there { return },
-                () = repeat => {}
+                () = tokio::time::sleep_until(repeat_at), if may_repeat => {}
                 // The sender lives in `decisions`.
-                _ = access_changes.changed() => match decisions.query(&namespace, &trigger) {
-                    Ok(now) => if now.access.digest() != query.access.digest() {
-                        query = now;
-                        watch = watchers.subscribe(&query, freshness).await;
-                    },
+                _ = access_changes.changed() => match reads(&decisions, &namespace, &trigger) {
+                    Ok((query_now, freshness_now)) => {
+                        let is_other = query_now.access.digest() != query.access.digest();
+                        if is_other || freshness_now != freshness {
+                            (query, freshness) = (query_now, freshness_now);
+                            watch = watchers.subscribe(&query, freshness).await;
+                        }
+                    }
                     // As it would be refused now; it is logged when the client opens it again.
                     Err(refusal) => {
-                        tracing::debug!(problem = %refusal, "a push stream lost its access and ends");
+                        tracing::debug!(problem = %refusal, "a push stream lost what it was allowed and ends");
+                        // Nothing is read for it while its client takes its time.
+                        drop(watch);
                         tokio::select! {
                             () = shutdown.cancelled() => {}
                             _ = sender.send(Err(reply::status(&refusal))) => {}
@@ -117,6 +116,11 @@ impl Activity {
             }
         }
     }
+}
+
+/// What an open stream reads and how often, as it would be allowed now.
+fn reads(decisions: &Decisions, namespace: &str, trigger: &Trigger) -> Result<(Query, Freshness), Refusal> {
+    Ok((decisions.query(namespace, trigger)?, decisions.freshness(trigger)?))
 }
 
 fn activity(decisions: &Decisions, trigger: &Trigger, latest: Latest) -> Option<Result<bool, Refusal>> {
@@ -140,3 +144,6 @@ pub(crate) fn constant_specification(
             message
         })
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,8 +5,7 @@
 //! budget, so that 0 → 1 does not wait for a poll; once active for all, only as often as `cacheTtl` says. A poller tells of
 //! readings, not decisions: each stream has its own policy and its own activation.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,10 +36,16 @@ struct Inner {
 
 struct Watched {
     target: Followed,
-    /// How many of its streams do not know it as active.
-    inactive: Arc<AtomicUsize>,
-    /// The shortest of its streams.
-    cache_ttl: Duration,
+    viewers: Arc<Mutex<Viewers>>,
+}
+
+/// The streams that watch one target.
+#[derive(Default)]
+struct Viewers {
+    /// How many of them do not know it as active.
+    inactive: usize,
+    /// How many have which `cacheTtl`.
+    by_cache_ttl: BTreeMap<Duration, usize>,
 }
 
 /// One stream's view of a target. Dropping it ends the view.
@@ -48,8 +53,8 @@ pub struct Watch {
     target: Followed,
     freshness: Freshness,
     changes: watch::Receiver<()>,
-    inactive: Arc<AtomicUsize>,
-    is_counted: bool,
+    viewers: Arc<Mutex<Viewers>>,
+    is_inactive: bool,
 }
 
 impl Watchers {
@@ -66,19 +71,16 @@ impl Watchers {
             let mut pollers = self.0.pollers();
             let is_first = !pollers.contains_key(&target.catalogue());
             let watched = pollers.entry(target.catalogue()).or_default();
-            let watched = watched.entry(target.identity()).or_insert_with(|| Watched {
-                target: target.clone(),
-                inactive: Arc::default(),
-                cache_ttl: freshness.cache_ttl,
-            });
-            watched.cache_ttl = watched.cache_ttl.min(freshness.cache_ttl);
-            let inactive = Arc::clone(&watched.inactive);
-            inactive.fetch_add(1, Ordering::Relaxed);
+            let watched = watched
+                .entry(target.identity())
+                .or_insert_with(|| Watched { target: target.clone(), viewers: Arc::default() });
+            let viewers = Arc::clone(&watched.viewers);
+            of(&viewers).come(freshness.cache_ttl);
             let changes = target.changes();
             if is_first {
                 tokio::spawn(poll(Arc::clone(&self.0), target.catalogue()));
             }
-            Watch { target, freshness, changes, inactive, is_counted: true }
+            Watch { target, freshness, changes, viewers, is_inactive: true }
         };
         // The poller goes on from there.
         watch.target.look(self.0.interval, self.0.interval);
@@ -112,13 +114,9 @@ impl Watch {
 
     /// The stream found it active, or not; what is not known to be active is looked at more often.
     pub fn found(&mut self, active: bool) {
-        if active == self.is_counted {
-            self.is_counted = !active;
-            if active {
-                self.inactive.fetch_sub(1, Ordering::Relaxed);
-            } else {
-                self.inactive.fetch_add(1, Ordering::Relaxed);
-            }
+        if active == self.is_inactive {
+            self.is_inactive = !active;
+            of(&self.viewers).found(active);
         }
     }
 }
@@ -126,7 +124,46 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.found(true);
+        of(&self.viewers).leave(self.freshness.cache_ttl);
     }
+}
+
+impl Viewers {
+    /// One more, who does not know the target as active.
+    fn come(&mut self, cache_ttl: Duration) {
+        self.inactive += 1;
+        *self.by_cache_ttl.entry(cache_ttl).or_default() += 1;
+    }
+
+    /// One found it active, or not any more.
+    fn found(&mut self, active: bool) {
+        if active {
+            self.inactive -= 1;
+        } else {
+            self.inactive += 1;
+        }
+    }
+
+    /// One who found it active leaves.
+    fn leave(&mut self, cache_ttl: Duration) {
+        let Some(count) = self.by_cache_ttl.get_mut(&cache_ttl) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.by_cache_ttl.remove(&cache_ttl);
+        }
+    }
+
+    /// How often they want the target looked at.
+    fn period(&self, interval: Duration) -> Duration {
+        match self.by_cache_ttl.first_key_value() {
+            Some((shortest, _)) if self.inactive == 0 => (*shortest).max(interval),
+            _ => interval,
+        }
+    }
+}
+
+fn of(viewers: &Mutex<Viewers>) -> MutexGuard<'_, Viewers> {
+    viewers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn poll(watchers: Arc<Inner>, catalogue: usize) {
@@ -149,10 +186,7 @@ async fn poll(watchers: Arc<Inner>, catalogue: usize) {
                 pollers.remove(&catalogue);
                 return;
             }
-            let period = |watched: &Watched| match watched.inactive.load(Ordering::Relaxed) {
-                0 => watched.cache_ttl.max(watchers.interval),
-                _ => watchers.interval,
-            };
+            let period = |watched: &Watched| of(&watched.viewers).period(watchers.interval);
             watched.values().map(|watched| (watched.target.clone(), period(watched))).collect()
         };
         // Where credits are short, what was read longest ago is read first: in no order, some would wait for twice as long.
