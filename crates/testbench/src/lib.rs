@@ -3,7 +3,7 @@
 //!
 //! For tests alone: no program depends on it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,9 +54,24 @@ pub async fn until<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F) 
     .await;
 }
 
+/// Gives a file another text in one step, as volumes and editors do: who reads it meanwhile sees the whole of one or of the
+/// other. For files that a running program follows.
+pub fn replace(path: &Path, text: impl AsRef<[u8]>) {
+    let new = path.with_extension("new");
+    std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, path)).expect("the folder is writable");
+}
+
 /// The clients that this build has.
 pub fn clients() -> impl Iterator<Item = Adapter> {
     Adapter::ALL.into_iter().filter(|adapter| adapter.is_built())
+}
+
+/// A client that administers the broker of this connection string and waits for as long as a test may: a machine that
+/// stands still for some seconds must not fail a test that is not about deadlines.
+pub fn administration(connection_string: &str) -> AdministrationClient {
+    let connection = ConnectionString::parse(connection_string).expect("the broker's own");
+    let patient = AdministrationOptions { timeout: DEADLINE, ..AdministrationOptions::default() };
+    AdministrationClient::with_options(&connection, patient).expect("a client")
 }
 
 /// A broker with one queue, [`QUEUE`], and a folder for files.
@@ -81,10 +96,7 @@ impl Bench {
         }
         assert!(options.tls.as_ref().is_none_or(|tls| !tls.only), "the bench speaks without TLS");
         let broker = Broker::start(options).await.expect("a free port");
-        let connection = ConnectionString::parse(broker.connection_string()).expect("the broker's own");
-        // A machine that stands still for some seconds must not fail a test that is not about deadlines.
-        let patient = AdministrationOptions { timeout: DEADLINE, ..AdministrationOptions::default() };
-        let administration = AdministrationClient::with_options(&connection, patient).expect("a client");
+        let administration = administration(broker.connection_string());
         Self { broker, administration, folder: tempfile::tempdir().expect("a temporary folder") }
     }
 
