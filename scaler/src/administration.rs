@@ -11,7 +11,9 @@ use futures_util::FutureExt as _;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use scaling::{Counts, EntityStatus};
-use servicebus::{AdministrationClient, AdministrationClients, AdministrationError, EntityDescription};
+use servicebus::{
+    AdministrationClient, AdministrationClients, AdministrationError, AdministrationOptions, EntityDescription,
+};
 
 use crate::access::Access;
 use crate::entity::{Entity, Listing};
@@ -31,12 +33,17 @@ pub struct AdministrationSource {
 impl AdministrationSource {
     /// Without any client yet.
     pub fn new() -> Self {
+        Self::with(AdministrationOptions::default())
+    }
+
+    /// With deadlines and limits of the caller's choice.
+    pub fn with(options: AdministrationOptions) -> Self {
         let clients = Cache::builder()
             .max_capacity(MAX_CLIENTS)
             .time_to_idle(FORGET_AFTER)
             .eviction_policy(EvictionPolicy::lru())
             .build();
-        Self { clients, shared: AdministrationClients::default() }
+        Self { clients, shared: AdministrationClients::new(options) }
     }
 
     async fn client(&self, access: &Access) -> Result<AdministrationClient, ReadFailure> {

@@ -1,8 +1,12 @@
 //! What cannot be answered is an error with a code and words that help; never a zero.
 
+use std::io;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
+use scaler::serve::Timings;
+use testbench::Nobody;
 use tokio::net::TcpListener;
 use tonic::Code;
 
@@ -55,8 +59,7 @@ async fn a_missing_queue_is_not_found_until_it_is_there() {
     let trigger = trigger(broker.connection_string(), &[("queueName", "refunds")]);
     assert_refused(scaler.metric(&trigger).await, Code::NotFound, &["refunds"]);
     assert_refused(scaler.is_active(&trigger).await, Code::NotFound, &["refunds"]);
-    let connection = servicebus::ConnectionString::parse(broker.connection_string()).expect("the broker's own");
-    let administration = servicebus::AdministrationClient::new(&connection).expect("a client");
+    let administration = testbench::administration(broker.connection_string());
     administration.create_queue("refunds", &servicebus::EntitySettings::default()).await.expect("the queue is made");
     let value = eventually("the new queue to be seen", || scaler.metric(&trigger).map(Result::ok)).await;
     assert_eq!(value.metric_value, 0);
@@ -85,7 +88,8 @@ async fn a_namespace_that_is_away_is_unavailable_once_no_reading_is_young_enough
     let trigger = trigger(broker.connection_string(), &[("queueName", "orders")]);
     let before_the_reading = Instant::now();
     assert_eq!(scaler.metric(&trigger).await.expect("the queue can be read").metric_value, 3);
-    broker.shutdown().await;
+    // Not a stop of the broker: another test's could get its port.
+    broker.faults().add("reset".parse().expect("a fault")).expect("room for a fault");
     // Until the reading is too old, it stands in; then comes the error, and never a zero between.
     let status = within("the reading to grow too old", async {
         loop {
@@ -104,37 +108,43 @@ async fn a_namespace_that_is_away_is_unavailable_once_no_reading_is_young_enough
 }
 
 #[tokio::test]
+async fn a_namespace_where_nobody_listens_is_unavailable() {
+    let nobody = Nobody::start();
+    let scaler = Scaler::start("").await;
+    let trigger = trigger(&emulator_at(nobody.address()), &[("queueName", "orders")]);
+    assert_refused(scaler.is_active(&trigger).await, Code::Unavailable, &["failed to read the queue"]);
+}
+
+#[tokio::test]
 async fn a_namespace_that_never_answers_is_unavailable_within_the_deadline() {
-    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = silent.local_addr().expect("a bound address");
-    let timings = scaler::serve::Timings { refresh_deadline: Duration::from_millis(300), ..quick() };
-    let scaler = Scaler::start_with("", timings).await;
-    let connection =
-        format!("Endpoint=sb://{address};SharedAccessKeyName=a;SharedAccessKey=b;UseDevelopmentEmulator=true");
-    let trigger = trigger(&connection, &[("queueName", "orders")]);
-    let answer = within("an answer", scaler.is_active(&trigger)).await;
-    assert_refused(answer, Code::Unavailable, &["no answer", "0.3 s"]);
+    let timings = Timings { refresh_deadline: Duration::from_millis(300), ..quick() };
+    assert_gives_up(timings, &["no answer", "0.3 s"]).await;
 }
 
 #[tokio::test]
 async fn a_call_has_a_deadline_of_its_own() {
+    let timings = Timings { call_deadline: Duration::from_millis(200), ..quick() };
+    assert_gives_up(timings, &["no answer within 200ms"]).await;
+}
+
+/// That a scaler with these deadlines does not wait for a namespace that takes connections and never says anything.
+async fn assert_gives_up(timings: Timings, words: &[&str]) {
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = silent.local_addr().expect("a bound address");
-    let timings = scaler::serve::Timings { call_deadline: Duration::from_millis(200), ..quick() };
     let scaler = Scaler::start_with("", timings).await;
-    let connection =
-        format!("Endpoint=sb://{address};SharedAccessKeyName=a;SharedAccessKey=b;UseDevelopmentEmulator=true");
-    let trigger = trigger(&connection, &[("queueName", "orders")]);
-    assert_refused(
-        within("an answer", scaler.is_active(&trigger)).await,
-        Code::Unavailable,
-        &["no answer within 200ms"],
-    );
+    let trigger = trigger(&emulator_at(address), &[("queueName", "orders")]);
+    assert_refused(scaler.is_active(&trigger).await, Code::Unavailable, words);
+}
+
+/// A connection string for an emulator at this address.
+fn emulator_at(address: SocketAddr) -> String {
+    format!("Endpoint=sb://{address};SharedAccessKeyName=a;SharedAccessKey=b;UseDevelopmentEmulator=true")
 }
 
 #[tokio::test]
 async fn a_host_that_is_not_allowed_gets_no_connection() {
-    let stranger = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let stranger = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    stranger.set_nonblocking(true).expect("a socket");
     let address = stranger.local_addr().expect("a bound address");
     let scaler = Scaler::start("").await;
     // Not an emulator: a loopback address over TLS is a host like any other.
@@ -146,7 +156,8 @@ async fn a_host_that_is_not_allowed_gets_no_connection() {
     }
     assert_refused(scaler.watch(&trigger).await, Code::FailedPrecondition, &["not allowed", &listed]);
     assert_eq!(scaler.reads(), 0);
-    assert!(stranger.accept().now_or_never().is_none(), "nobody connected");
+    // Who connects waits in the listener's queue from then on.
+    assert!(stranger.accept().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock), "nobody connected");
 }
 
 #[tokio::test]

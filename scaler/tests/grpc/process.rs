@@ -1,8 +1,8 @@
 //! The binary as KEDA's cluster and a person at a terminal meet it: ready line, signals, exit codes, one clear line.
 
 use std::ffi::OsStr;
+use std::path::Path;
 use std::process::{Output, Stdio};
-use std::time::{Duration, Instant};
 
 use clap::CommandFactory as _;
 use externalscaler::external_scaler_client::ExternalScalerClient;
@@ -10,10 +10,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runtime::Ready;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use testbench::{Program, replace, until};
+use tokio::process::Command;
 
-use crate::support::{broker_with, connect, eventually, next, send, trigger, within};
+use crate::support::{broker_with, connect, next, send, trigger, within};
 
 fn binary<Argument: AsRef<OsStr>>(arguments: impl IntoIterator<Item = Argument>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_scaler"));
@@ -37,44 +37,33 @@ fn assert_one_line(output: &Output, words: &[&str]) {
     }
 }
 
-async fn started(arguments: &[&str]) -> (Child, Ready) {
-    let mut child = binary(["serve", "--listen", "127.0.0.1:0"])
-        .args(arguments)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the binary can be run");
-    let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
-    let line = within("the ready line", lines.next_line()).await.expect("stdout can be read").expect("a line");
-    (child, serde_json::from_str(&line).expect("the ready line is JSON"))
-}
-
-fn signal(child: &Child, signal: Signal) {
-    let id = child.id().expect("it runs");
-    kill(Pid::from_raw(id.try_into().expect("a process id")), signal).expect("our own child can be signalled");
+async fn started(arguments: &[&str], folder: &Path) -> (Program, Ready) {
+    let ready = folder.join("ready.json");
+    let always = ["serve", "--listen", "127.0.0.1:0", "--ready-file", ready.to_str().expect("UTF-8")];
+    let program = Program::start(env!("CARGO_BIN_EXE_scaler"), &[&always, arguments].concat(), &[]);
+    until("the ready file", async || ready.exists()).await;
+    let ready = std::fs::read_to_string(ready).expect("it was written");
+    (program, serde_json::from_str(&ready).expect("JSON"))
 }
 
 #[tokio::test]
 async fn it_serves_until_sigterm_and_ends_with_success() {
     let broker = broker_with(&["orders"]).await;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let ready_file = folder.path().join("ready.json");
-    let (mut child, ready) = started(&["--ready-file", ready_file.to_str().expect("UTF-8")]).await;
-    let in_file: Ready =
-        serde_json::from_str(&std::fs::read_to_string(ready_file).expect("it was written")).expect("JSON");
-    assert_eq!(in_file, ready);
+    let (program, ready) = started(&[], folder.path()).await;
     let mut client = ExternalScalerClient::new(connect(ready.listen[0]).await);
     let trigger = trigger(broker.connection_string(), &[("queueName", "orders")]);
     let mut stream = client.stream_is_active(trigger).await.expect("the stream opens").into_inner();
     assert!(!next(&mut stream).await);
 
-    let stopping = Instant::now();
-    signal(&child, Signal::SIGTERM);
+    program.terminate();
     let end = within("the end of the stream", stream.message()).await.expect("the stream ends with OK");
     assert_eq!(end, None);
-    let status = within("the process to end", child.wait()).await.expect("it can be waited for");
-    assert!(status.success(), "{status}");
-    assert!(stopping.elapsed() < Duration::from_secs(5), "{:?}", stopping.elapsed());
+    let ended = program.ended().await;
+    assert!(ended.status.success(), "{ended:?}");
+    assert!(!ended.stderr.contains("cut off"), "{}", ended.stderr);
+    let line: Ready = serde_json::from_str(&ended.stdout).expect("the ready line is JSON, and all that is said");
+    assert_eq!(line, ready);
 }
 
 #[tokio::test]
@@ -82,16 +71,18 @@ async fn sighup_and_a_changed_file_bring_a_profile_into_force() {
     let broker = broker_with(&["orders"]).await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let config = folder.path().join("scaler.yaml");
-    std::fs::write(&config, "profiles: {gold: {policy: messageCount}}").expect("the folder is writable");
-    let (mut child, ready) = started(&["--config", config.to_str().expect("UTF-8")]).await;
+    replace(&config, "profiles: {gold: {policy: messageCount}}");
+    let (program, ready) = started(&["--config", config.to_str().expect("UTF-8")], folder.path()).await;
     let client = ExternalScalerClient::new(connect(ready.listen[0]).await);
     let trigger = trigger(broker.connection_string(), &[("queueName", "orders"), ("policyProfile", "silver")]);
     client.clone().is_active(trigger.clone()).await.expect_err("there is no such profile yet");
-    std::fs::write(&config, "profiles: {silver: {policy: messageCount}}").expect("the folder is writable");
-    signal(&child, Signal::SIGHUP);
-    eventually("the new profile", || async { client.clone().is_active(trigger.clone()).await.ok() }).await;
-    signal(&child, Signal::SIGTERM);
-    assert!(within("the process to end", child.wait()).await.expect("it can be waited for").success());
+    replace(&config, "profiles: {silver: {policy: messageCount}}");
+    let id = program.id().try_into().expect("a process id");
+    kill(Pid::from_raw(id), Signal::SIGHUP).expect("our own child can be signalled");
+    until("the new profile", async || client.clone().is_active(trigger.clone()).await.is_ok()).await;
+    program.terminate();
+    let ended = program.ended().await;
+    assert!(ended.status.success(), "{ended:?}");
 }
 
 #[tokio::test]

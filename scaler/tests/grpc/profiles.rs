@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use scaler::config::{Config, ConfigHandle, reload};
+use testbench::replace;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
@@ -13,13 +14,6 @@ use crate::support::{Scaler, assert_refused, broker_with, eventually, send, trig
 
 const ONE: &str = "profiles: {gold: {policy: weighted, weights: 'active=1'}}";
 const TRIPLE: &str = "profiles: {gold: {policy: weighted, weights: 'active=3'}}";
-
-/// As an editor or Kubernetes does it: the new file takes the old one's place in one step.
-fn replace(path: &Path, text: &str) {
-    let new = path.with_extension("new");
-    std::fs::write(&new, text).expect("the folder is writable");
-    std::fs::rename(&new, path).expect("a file can be replaced");
-}
 
 fn follow(path: &Path, handle: &ConfigHandle, shutdown: &CancellationToken) {
     let following = reload::follow(path.to_owned(), handle.clone(), Duration::from_millis(40), None, shutdown.clone());
@@ -32,7 +26,7 @@ async fn a_profile_swapped_while_running_counts_from_the_next_call_on() {
     send(broker.connection_string(), "orders", 10).await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("scaler.yaml");
-    replace(&file, &format!("cacheTtlSeconds: 300\n{ONE}"));
+    replace(&file, format!("cacheTtlSeconds: 300\n{ONE}"));
     let scaler = Scaler::start(&format!("cacheTtlSeconds: 300\n{ONE}")).await;
     follow(&file, &scaler.config, &scaler.shutdown);
     let trigger = trigger(broker.connection_string(), &[("queueName", "orders"), ("policyProfile", "gold")]);
@@ -40,7 +34,7 @@ async fn a_profile_swapped_while_running_counts_from_the_next_call_on() {
         scaler.client.clone().get_metric_spec(trigger.clone()).await.expect("sound metadata").into_inner();
     assert_eq!(scaler.metric(&trigger).await.expect("the queue can be read").metric_value, 10);
 
-    replace(&file, &format!("cacheTtlSeconds: 300\n{TRIPLE}"));
+    replace(&file, format!("cacheTtlSeconds: 300\n{TRIPLE}"));
     let swapped = Config::parse(&format!("cacheTtlSeconds: 300\n{TRIPLE}")).expect("a good file");
     eventually("the new file to be in force", || {
         std::future::ready((*scaler.config.snapshot() == swapped).then_some(()))
@@ -104,18 +98,18 @@ async fn policies_in_metadata_need_no_file() {
 #[tokio::test]
 async fn a_trigger_has_its_own_freshness_within_the_operators_bounds() {
     let broker = broker_with(&["orders"]).await;
-    let scaler = Scaler::start("cacheTtlSeconds: 300\ncacheTtlBoundsSeconds: {min: 0, max: 10}").await;
+    let scaler = Scaler::start("cacheTtlSeconds: 300\ncacheTtlBoundsSeconds: {min: 0, max: 200}").await;
     let wish = |cache_ttl| trigger(broker.connection_string(), &[("queueName", "orders"), ("cacheTtl", cache_ttl)]);
     assert_refused(
-        scaler.metric(&wish("11s")).await,
+        scaler.metric(&wish("201s")).await,
         Code::InvalidArgument,
-        &["cacheTtl", "11s", "10s", "config file"],
+        &["cacheTtl", "201s", "200s", "config file"],
     );
     assert_eq!(scaler.reads(), 0);
     let others = trigger(broker.connection_string(), &[("queueName", "orders")]);
     scaler.metric(&others).await.expect("the queue can be read");
     scaler.metric(&others).await.expect("the queue can be read");
-    scaler.metric(&wish("10s")).await.expect("within the bounds");
+    scaler.metric(&wish("200s")).await.expect("within the bounds");
     assert_eq!(scaler.reads(), 1, "young enough for all of them");
     scaler.metric(&wish("0s")).await.expect("within the bounds");
     assert_eq!(scaler.reads(), 2, "never young enough for this one");

@@ -17,15 +17,16 @@ use scaler::endpoints::AllowedEndpoints;
 use scaler::entity::{Entity, Listing};
 use scaler::serve::{Parts, Timings, serve};
 use scaler::source::{Observed, Page, Read, Source};
-use servicebus::{Adapter, ConnectionString, OutgoingMessage};
+use servicebus::{Adapter, AdministrationOptions, ConnectionString, OutgoingMessage};
+pub(crate) use testbench::within;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
-/// Nothing a test waits for may take longer.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+/// Longer than any test may take: a test that runs into a deadline of the scaler's fails, but for one that shortens it.
+const PATIENT: Duration = Duration::from_hours(1);
 
 /// A broker on a free port with these queues.
 pub(crate) async fn broker_with(queues: &[&str]) -> Broker {
@@ -44,8 +45,8 @@ pub(crate) async fn send(connection: &str, queue: &str, count: usize) {
         scheduled_enqueue_time: None,
     };
     let messages: Vec<_> = (0..count).map(message).collect();
-    client.send(&messages).await.expect("the broker accepts the messages");
-    client.close().await.expect("the client closes");
+    within("send", client.send(&messages)).await.expect("the broker accepts the messages");
+    within("close", client.close()).await.expect("the client closes");
 }
 
 /// A trigger's reference as KEDA sends it: this connection, and this metadata on top.
@@ -88,9 +89,13 @@ impl Source for Counted {
     }
 }
 
-/// The product's periods, shortened where a test would have to wait for them.
+/// The product's periods, shortened where a test would have to wait for them, and deadlines that are out of the way.
 pub(crate) fn quick() -> Timings {
     Timings {
+        refresh_deadline: PATIENT,
+        call_deadline: PATIENT,
+        last_calls: PATIENT,
+        drain_deadline: PATIENT,
         watch_interval: Duration::from_millis(40),
         heartbeat: Duration::from_millis(200),
         config_interval: Duration::from_millis(40),
@@ -107,11 +112,13 @@ impl Scaler {
     pub(crate) async fn start_with(config: &str, timings: Timings) -> Self {
         let config = ConfigHandle::new(Config::parse(config).expect("the test's config is good"));
         let reads = Arc::new(AtomicUsize::new(0));
+        let options = AdministrationOptions { timeout: PATIENT, ..AdministrationOptions::default() };
+        let source = AdministrationSource::with(options);
         let parts = Parts {
             allowed: AllowedEndpoints::default().and_loopback(true),
             config: config.clone(),
             timings,
-            ..Parts::new(Arc::new(Counted { source: AdministrationSource::new(), reads: Arc::clone(&reads) }))
+            ..Parts::new(Arc::new(Counted { source, reads: Arc::clone(&reads) }))
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound address");
@@ -128,21 +135,23 @@ impl Scaler {
     /// `GetMetrics` as KEDA asks it: for the metric that `GetMetricSpec` names.
     pub(crate) async fn metric(&self, trigger: &ScaledObjectRef) -> Result<MetricValue, Status> {
         let mut client = self.client.clone();
-        let specification = client.get_metric_spec(trigger.clone()).await?.into_inner();
+        let specification = within("a specification", client.get_metric_spec(trigger.clone())).await?.into_inner();
         let [specification] = &specification.metric_specs[..] else { panic!("one spec, got {specification:?}") };
         let metric_name = specification.metric_name.clone();
         let request = GetMetricsRequest { scaled_object_ref: Some(trigger.clone()), metric_name };
-        let mut values = client.get_metrics(request).await?.into_inner().metric_values;
+        let mut values = within("a value", client.get_metrics(request)).await?.into_inner().metric_values;
         assert_eq!(values.len(), 1, "one metric, one value: {values:?}");
         Ok(values.remove(0))
     }
 
     pub(crate) async fn is_active(&self, trigger: &ScaledObjectRef) -> Result<bool, Status> {
-        Ok(self.client.clone().is_active(trigger.clone()).await?.into_inner().result)
+        let mut client = self.client.clone();
+        Ok(within("an answer", client.is_active(trigger.clone())).await?.into_inner().result)
     }
 
     pub(crate) async fn watch(&self, trigger: &ScaledObjectRef) -> Result<Streaming<IsActiveResponse>, Status> {
-        Ok(self.client.clone().stream_is_active(trigger.clone()).await?.into_inner())
+        let mut client = self.client.clone();
+        Ok(within("the stream to open", client.stream_is_active(trigger.clone())).await?.into_inner())
     }
 
     /// Stops the scaler and says how it ended.
@@ -155,11 +164,6 @@ impl Scaler {
 pub(crate) async fn connect(address: SocketAddr) -> Channel {
     let endpoint = Channel::from_shared(format!("http://{address}")).expect("a valid address");
     endpoint.connect().await.expect("the scaler accepts connections")
-}
-
-/// Awaits, but not longer than [`DEADLINE`].
-pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("waited {DEADLINE:?} for {what}"))
 }
 
 /// Asks again and again until `state` gives something.
