@@ -59,7 +59,7 @@ async fn one_queue_that_cannot_be_read_does_not_hold_up_the_others() {
     let (broken, others) = (scene.trigger(&queue(0)), [1, 2, 3, 4].map(|number| scene.trigger(&queue(number))));
     // Listings would show it all the same.
     scene.bench.inject("status=500,operation=list-queues");
-    for _ in 0..30 {
+    for _ in 0..12 {
         for other in &others {
             assert_eq!(scene.metric(other).await.expect("the others can be read"), 0);
         }

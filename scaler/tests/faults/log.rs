@@ -1,28 +1,40 @@
-//! The log lines of a test, by a subscriber of its own thread: the tests here run on one thread each.
+//! The log lines of a test: of its thread, since each test here that looks at them runs on one.
+//!
+//! One subscriber for the whole process, from before its first line. One for each test would not do: tracing remembers for
+//! every place in the code whether anybody wants its lines, and with subscribers that come and go beside threads that have
+//! none, what it remembers can be wrong for a test that does.
 
+use std::cell::RefCell;
 use std::fmt::{Debug, Write as _};
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 
 use tracing::field::{Field, Visit};
-use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
-/// The lines at INFO and above of the scaler, until it is dropped.
-pub(crate) struct Log {
-    lines: Arc<Mutex<Vec<(Level, String)>>>,
-    _guard: DefaultGuard,
+type Lines = Vec<(Level, String)>;
+
+thread_local! {
+    /// The lines of this thread, once they are collected.
+    static LINES: RefCell<Option<Lines>> = const { RefCell::new(None) };
 }
 
-struct Collect(Arc<Mutex<Vec<(Level, String)>>>);
+/// The lines at INFO and above of the scaler on this thread.
+pub(crate) struct Log(());
+
+struct Collect;
 
 impl<S: Subscriber> Layer<S> for Collect {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
         if *metadata.level() <= Level::INFO && metadata.target().starts_with("scaler") {
-            let mut text = Text(String::new());
-            event.record(&mut text);
-            self.0.lock().expect("no test panicked with it").push((*metadata.level(), text.0));
+            LINES.with_borrow_mut(|lines| {
+                if let Some(lines) = lines {
+                    let mut text = Text(String::new());
+                    event.record(&mut text);
+                    lines.push((*metadata.level(), text.0));
+                }
+            });
         }
     }
 }
@@ -35,17 +47,27 @@ impl Visit for Text {
     }
 }
 
+/// Every scaler of these tests starts after this.
+pub(crate) fn install() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let subscriber = tracing_subscriber::registry().with(Collect);
+        tracing::subscriber::set_global_default(subscriber).expect("it is the only one");
+    });
+}
+
 impl Log {
     /// Collects from now on, on this thread.
     pub(crate) fn collect() -> Self {
-        let lines = Arc::default();
-        let subscriber = tracing_subscriber::registry().with(Collect(Arc::clone(&lines)));
-        Self { lines, _guard: tracing::subscriber::set_default(subscriber) }
+        install();
+        LINES.set(Some(Vec::new()));
+        Self(())
     }
 
     /// The lines so far.
-    pub(crate) fn lines(&self) -> Vec<(Level, String)> {
-        self.lines.lock().expect("no test panicked with it").clone()
+    #[expect(clippy::unused_self, reason = "whoever has it collects")]
+    pub(crate) fn lines(&self) -> Lines {
+        LINES.with_borrow(|lines| lines.clone().expect("they are collected on this thread"))
     }
 
     /// That there is one warning so far, with these words.
