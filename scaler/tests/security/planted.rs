@@ -151,11 +151,10 @@ async fn no_secret_is_in_anything_that_it_says() {
     }
 
     // Files that change for the worse while it runs.
-    std::fs::write(scaler.file("key"), "Endpoint=PLANTED;SharedAccessKey=PLANTED").expect("writable");
-    std::fs::write(scaler.file("certificate"), RSA_KEY).expect("writable");
+    scaler.replace("key", "Endpoint=PLANTED;SharedAccessKey=PLANTED");
+    scaler.replace("certificate", RSA_KEY);
     scaler.program.until_said("the one before it stays", 2).await;
-    let inline = format!("{registry}\n  inline: \"{connection}\"\n");
-    std::fs::write(scaler.file("scaler.yaml"), inline).expect("writable");
+    scaler.replace("scaler.yaml", &format!("{registry}\n  inline: \"{connection}\"\n"));
     scaler.program.until_said("the config file is refused", 1).await;
 
     let admin = scaler.ready.admin.expect("probes and metrics are served");

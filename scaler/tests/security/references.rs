@@ -96,18 +96,18 @@ async fn a_changed_secret_counts_without_a_restart_and_a_broken_one_changes_noth
     let scaler = Scaler::start(&format!("cacheTtlSeconds: 0\n{REGISTRY}"), &[], keep(&wrong)).await;
     let orders = ("connectionRef", "orders");
     scaler.refuses("shop", &[orders], Code::Unauthenticated, &[]).await;
-    std::fs::write(scaler.file("orders"), broker.connection_string()).expect("the folder is writable");
+    scaler.replace("orders", broker.connection_string());
     testbench::until("the new secret to be in force", async || scaler.ask("shop", &[orders]).await.is_ok()).await;
 
     let twice = "Endpoint=sb://h;SharedAccessKeyName=n;SharedAccessKey=TOPSECRET;SharedAccessKey=TOPSECRET";
-    std::fs::write(scaler.file("orders"), twice).expect("the folder is writable");
+    scaler.replace("orders", twice);
     scaler.program.until_said("the one before it stays", 1).await;
     scaler.ask("shop", &[orders]).await.expect("the credential before stays");
     for times in 1..=3 {
         scaler.look_again();
         scaler.program.until_said("the config file was read again", times).await;
     }
-    std::fs::write(scaler.file("orders"), &wrong).expect("the folder is writable");
+    scaler.replace("orders", &wrong);
     scaler.program.until_said("changed and is in force", 2).await;
     scaler.refuses("shop", &[orders], Code::Unauthenticated, &[]).await;
     let log = scaler.program.stderr();
@@ -121,12 +121,12 @@ async fn an_open_stream_gets_a_changed_secret_and_ends_when_its_connection_is_ta
     let wrong = broker.connection_string().replace("SharedAccessKey=", "SharedAccessKey=x");
     let scaler = Scaler::start(REGISTRY, &[], keep(&wrong)).await;
     let mut stream = scaler.watch("shop", &[("connectionRef", "orders")]).await;
-    std::fs::write(scaler.file("orders"), broker.connection_string()).expect("the folder is writable");
+    scaler.replace("orders", broker.connection_string());
     let told = within("what the new secret lets it read", stream.message()).await.expect("no error");
     assert_eq!(told.map(|told| told.result), Some(false), "an empty queue");
 
     let config = std::fs::read_to_string(scaler.file("scaler.yaml")).expect("it is there");
-    std::fs::write(scaler.file("scaler.yaml"), config.replace("[shop]", "[billing]")).expect("writable");
+    scaler.replace("scaler.yaml", &config.replace("[shop]", "[billing]"));
     let status = within("the end of the stream", stream.message()).await.expect_err("it lost its access");
     assert_eq!(status.code(), Code::PermissionDenied, "{status}");
 }

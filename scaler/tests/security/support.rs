@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use broker::{Broker, Options, QueueOptions};
 use externalscaler::external_scaler_client::ExternalScalerClient;
@@ -66,6 +65,11 @@ impl Scaler {
     /// A path in its folder.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Gives a file in its folder another text.
+    pub(crate) fn replace(&self, name: &str, text: &str) {
+        testbench::replace(&self.file(name), text);
     }
 
     /// The value of the trigger's metric, asked for as KEDA does it, by whoever claims this Kubernetes namespace.
@@ -160,6 +164,3 @@ impl Trap {
         self.0.accept().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
     }
 }
-
-/// More than any of these calls takes, even on a busy machine; the scaler's own deadline is 3 s.
-pub(crate) const PROMPT: Duration = Duration::from_secs(15);
