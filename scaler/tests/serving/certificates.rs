@@ -1,6 +1,6 @@
 //! Authorities and what they sign, made for one test.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rcgen::{
@@ -104,7 +104,7 @@ impl Files {
         for (path, text) in
             [(certificate, &*server.certificate), (key, &*server.key), (client_authority, client_authorities)]
         {
-            replace(&path, text);
+            testbench::replace(&path, text);
         }
     }
 
@@ -112,10 +112,4 @@ impl Files {
         let path = |name: &str| -> PathBuf { self.folder.path().join(name) };
         TlsFiles { certificate: path("tls.crt"), key: path("tls.key"), client_authority: Some(path("clients.crt")) }
     }
-}
-
-/// As a volume's files change: a reader sees the whole of one or of the other.
-pub(crate) fn replace(path: &Path, text: &str) {
-    let new = path.with_extension("new");
-    std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, path)).expect("the folder is writable");
 }

@@ -41,13 +41,16 @@ async fn an_old_connection_ends_its_streams_with_ok_and_answers_its_calls() {
     // The client's channel takes a new connection by itself, as KEDA's does.
     within("a call on a new connection", value(&client, "later")).await.expect("it is answered");
     let ok = |method: &str| format!("servicebus_scaler_grpc_requests_total{{method=\"{method}\",code=\"OK\"}}");
-    assert_eq!((scaler.count(&ok("StreamIsActive")), scaler.count(&ok("StreamMetricSpec"))), (1, 1));
+    until("both streams to be counted", async || {
+        (scaler.count(&ok("StreamIsActive")), scaler.count(&ok("StreamMetricSpec"))) == (1, 1)
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn the_stop_waits_for_calls_and_for_nobody_who_only_listens() {
-    // Far longer than the test may take: were anything waited for until it is cut off, the test would fail.
-    let scaler = Scaler::start_with(|parts| parts.timings.drain_deadline = Duration::from_hours(1)).await;
+    // Were anything waited for until it is cut off, the test would fail: the deadlines are far longer than it may take.
+    let scaler = Scaler::start().await;
     let client = scaler.client().await;
     let streams = join_all((0..50).map(|number| active_stream(&client, if number % 2 == 0 { "a" } else { "b" }))).await;
 

@@ -27,6 +27,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Status, Streaming};
 
+/// Longer than any test may take: a test that runs into a deadline of the scaler's fails, but for one that shortens it.
+const PATIENT: Duration = Duration::from_hours(1);
+
 /// What the source says of every queue.
 pub(crate) const MESSAGES: u64 = 7;
 
@@ -76,6 +79,7 @@ impl Scaler {
         parts.allowed = AllowedEndpoints::default().and_loopback(true);
         parts.admin = Some(admin);
         parts.local = Some(local);
+        parts.timings = timings();
         change(&mut parts);
         let (shutdown, metrics) = (CancellationToken::new(), parts.metrics.clone());
         let task = tokio::spawn(serve(listener, parts, shutdown.clone()));
@@ -127,9 +131,17 @@ impl Scaler {
     }
 }
 
-/// The product's periods, shortened where a test would have to wait for them.
-pub(crate) fn quick() -> Timings {
-    Timings { config_interval: Duration::from_millis(20), ..Timings::default() }
+/// The product's periods, shortened where a test would have to wait for them, and deadlines that are out of the way.
+fn timings() -> Timings {
+    Timings {
+        config_interval: Duration::from_millis(20),
+        refresh_deadline: PATIENT,
+        call_deadline: PATIENT,
+        handshake_deadline: PATIENT,
+        last_calls: PATIENT,
+        drain_deadline: PATIENT,
+        ..Timings::default()
+    }
 }
 
 /// A trigger of a `ScaledObject`, as KEDA sends it.
@@ -153,7 +165,8 @@ pub(crate) async fn value(client: &ExternalScalerClient<Channel>, name: &str) ->
         scaled_object_ref: Some(scaled_object(name)),
         metric_name: "azure-servicebus-orders".to_owned(),
     };
-    let mut values = client.clone().get_metrics(request).await?.into_inner().metric_values;
+    let mut client = client.clone();
+    let mut values = within("an answer or a refusal", client.get_metrics(request)).await?.into_inner().metric_values;
     assert_eq!(values.len(), 1, "{values:?}");
     Ok(values.remove(0).metric_value)
 }

@@ -12,6 +12,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use testbench::Nobody;
 use tokio::net::TcpListener;
 use tonic::transport::Channel;
 
@@ -82,9 +83,8 @@ async fn collect(listener: TcpListener, received: Arc<Mutex<Vec<u8>>>) {
 async fn a_collector_that_is_away_costs_nothing_but_its_spans() {
     let queues = vec![QueueOptions::new("orders")];
     let broker = Broker::start(Options { queues, ..Options::default() }).await.expect("a broker starts");
-    let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let endpoint = format!("http://{}", nobody.local_addr().expect("a bound address"));
-    drop(nobody);
+    let nobody = Nobody::start();
+    let endpoint = format!("http://{}", nobody.address());
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (program, ready) = started(&["--otlp-endpoint", &endpoint], folder.path()).await;
     let channel = Channel::from_shared(format!("http://{}", ready.listen[0])).expect("a valid address");
