@@ -22,6 +22,7 @@ use crate::frame::{self, FrameError, RawFrame};
 use crate::performative::{Flow, Open, Performative};
 
 pub use config::{Config, ConnectionRole, Limits};
+use event::Waiting;
 pub use event::{DeliveryId, Event, Gone, Incoming, LinkId, Outgoing, SendError, SessionId};
 use handshake::Phase;
 use link::Link;
@@ -38,7 +39,7 @@ pub struct Connection {
     output: BytesMut,
     /// Frames of commands that were called before our open went out.
     held: BytesMut,
-    events: VecDeque<Event>,
+    events: VecDeque<Waiting>,
     peer: Option<Open>,
     sessions: HashMap<SessionId, Session>,
     /// The peer's channel numbers.
@@ -106,7 +107,18 @@ impl Connection {
 
     /// The next thing that happened.
     pub fn next_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        match self.events.pop_front()? {
+            Waiting::Event(event) => Some(event),
+            Waiting::Dispositions { mut deliveries, state, settled } => {
+                let (id, link) = deliveries.pop_front()?;
+                if deliveries.is_empty() {
+                    return Some(Event::Disposition { link, id, state, settled });
+                }
+                let told = state.clone();
+                self.events.push_front(Waiting::Dispositions { deliveries, state, settled });
+                Some(Event::Disposition { link, id, state: told, settled })
+            }
+        }
     }
 
     /// Everything to be written to the socket now.
@@ -195,6 +207,10 @@ impl Connection {
     }
 
     fn on_frame(&mut self, raw: &RawFrame, now: Instant) -> Result<(), AmqpError> {
+        if raw.channel > self.config.channel_max {
+            let text = format!("channel {} is above {}, the highest", raw.channel, self.config.channel_max);
+            return Err(AmqpError::new("amqp:connection:framing-error", text));
+        }
         let (performative, payload) = Performative::decode(&raw.body).map_err(|error| decode_error(&error))?;
         match (performative, &self.phase) {
             (Performative::Open(open), Phase::AwaitOpen) => self.on_open(open, now),
@@ -226,12 +242,14 @@ impl Connection {
         payload: &[u8],
     ) -> Result<(), AmqpError> {
         match performative {
-            Performative::Attach(attach) => self.on_attach(session, attach.0, attach.1),
+            Performative::End(error) => self.on_end(session, error),
+            // On its way before the peer saw why we ended the session (part 2, section 2.5.5, "discarding").
+            _ if self.is_discarding(session) => {}
+            Performative::Attach(attach) => self.on_attach(session, attach.0, attach.1)?,
             Performative::Flow(flow) => self.on_flow(session, &flow),
             Performative::Transfer(transfer) => self.on_transfer(session, &transfer, payload)?,
-            Performative::Disposition(disposition) => self.on_disposition(session, &disposition),
+            Performative::Disposition(disposition) => self.on_disposition(session, disposition),
             Performative::Detach(detach) => self.on_detach(session, detach),
-            Performative::End(error) => self.on_end(session, error),
             Performative::Open(_) | Performative::Begin(_) | Performative::Close(_) => {
                 return Err(AmqpError::new("amqp:illegal-state", format!("unexpected {}", name(&performative))));
             }
@@ -246,7 +264,7 @@ impl Connection {
     }
 
     fn event(&mut self, event: Event) {
-        self.events.push_back(event);
+        self.events.push_back(Waiting::Event(event));
     }
 
     /// Ends the connection because of what the peer did: says so if the peer can understand it, and closes.
@@ -302,8 +320,8 @@ fn decode_error(error: &crate::DecodeError) -> AmqpError {
 
 fn tolerate_late(performative: &Performative) -> Result<(), AmqpError> {
     match performative {
-        Performative::Attach(_) | Performative::Transfer(_) => {
-            Err(AmqpError::new("amqp:illegal-state", format!("{} without a session", name(performative))))
+        Performative::Attach(_) | Performative::Transfer(_) | Performative::Open(_) => {
+            Err(AmqpError::new("amqp:illegal-state", format!("unexpected {} outside a session", name(performative))))
         }
         _ => Ok(()),
     }

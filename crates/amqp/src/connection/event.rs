@@ -1,5 +1,7 @@
 //! What goes in and out of a [`Connection`](super::Connection) beside bytes.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
 use crate::delivery::{AmqpError, DeliveryState};
@@ -141,5 +143,18 @@ pub enum Event {
     Closed {
         /// Why, if not in peace.
         error: Option<AmqpError>,
+    },
+}
+
+/// What has happened and has not been taken yet.
+pub(super) enum Waiting {
+    Event(Event),
+    /// Becomes an [`Event::Disposition`] for each delivery as it is taken: one small frame may speak of thousands, and
+    /// its state be large.
+    Dispositions {
+        /// At least one.
+        deliveries: VecDeque<(DeliveryId, LinkId)>,
+        state: Option<DeliveryState>,
+        settled: bool,
     },
 }

@@ -2,13 +2,15 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Connection, DeliveryId, Event, Gone, Incoming, LinkId, Outgoing, SendError, SessionId};
+use super::{Connection, DeliveryId, Event, Gone, Incoming, LinkId, Outgoing, SendError, SessionId, Waiting};
 use crate::delivery::{AmqpError, DeliveryState};
 use crate::performative::{Attach, Detach, Disposition, Flow, Performative, Role, Transfer};
 
 /// Room in a frame for its header and the transfer performative beside the tag, in bytes: at most 8 + 3 + 9 (headers)
 /// + 4 × 5 (integers) + 5 + 7 (tag's length, flags and nulls), rounded up.
 const TRANSFER_OVERHEAD: usize = 64;
+/// The longest delivery tag (part 2, section 2.8.7), in bytes.
+const MAX_TAG_BYTES: usize = 32;
 
 /// How far a link has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,11 +220,17 @@ impl Connection {
         Ok(())
     }
 
-    pub(super) fn on_attach(&mut self, session_id: SessionId, remote_handle: u32, attach: Attach) {
-        let Some(session) = self.sessions.get_mut(&session_id) else { return };
+    pub(super) fn on_attach(
+        &mut self,
+        session_id: SessionId,
+        remote_handle: u32,
+        attach: Attach,
+    ) -> Result<(), AmqpError> {
+        let Some(session) = self.sessions.get_mut(&session_id) else { return Ok(()) };
         if session.handles.contains_key(&remote_handle) {
             let error = AmqpError::new("amqp:session:handle-in-use", format!("handle {remote_handle} is in use"));
-            return self.end_now(session_id, error);
+            self.end_now(session_id, error);
+            return Ok(());
         }
         let answered = session.asked.iter().position(|id| {
             self.links.get(id).is_some_and(|link| link.name == attach.name && link.role == attach.role.opposite())
@@ -230,8 +238,17 @@ impl Connection {
         if let Some(index) = answered {
             let link = session.asked.swap_remove(index);
             session.handles.insert(remote_handle, link);
-            return self.on_attach_answer(link, remote_handle, attach);
+            self.on_attach_answer(link, remote_handle, attach);
+            return Ok(());
         }
+        // As many again may have been refused without the peer's having answered yet. More are a peer that never does.
+        if self.links.len() >= self.config.limits.max_links.saturating_mul(2) {
+            return Err(AmqpError::new(
+                "amqp:resource-limit-exceeded",
+                "too many links were refused and are not detached",
+            ));
+        }
+        let Some(session) = self.sessions.get_mut(&session_id) else { return Ok(()) };
         let handle = session.allocate_handle();
         let link = self.insert_link(session_id, &attach.name, attach.role.opposite(), handle, LinkState::Offered);
         if let Some(session) = self.sessions.get_mut(&session_id) {
@@ -247,9 +264,10 @@ impl Connection {
             let text = format!("a connection may have {} links", self.config.limits.max_links);
             // The link was offered a moment ago, so it can be refused.
             let _ = self.refuse(link, AmqpError::new("amqp:resource-limit-exceeded", text));
-            return;
+            return Ok(());
         }
         self.event(Event::Attach { link, session: session_id, attach: Box::new(attach) });
+        Ok(())
     }
 
     fn on_attach_answer(&mut self, link: LinkId, remote_handle: u32, attach: Attach) {
@@ -295,8 +313,11 @@ impl Connection {
             Role::Receiver => {
                 if let Some(count) = flow.delivery_count {
                     let used_up = count.wrapping_sub(state.delivery_count);
-                    state.credit = state.credit.saturating_sub(used_up);
-                    state.delivery_count = count;
+                    // A sender cannot have counted less than has come; some write 0 here all the same.
+                    if used_up < 1 << 31 {
+                        state.credit = state.credit.saturating_sub(used_up);
+                        state.delivery_count = count;
+                    }
                 }
                 (state.draining && state.credit == 0).then(|| {
                     state.draining = false;
@@ -340,11 +361,16 @@ impl Connection {
                 let _ = self.detach(link, Some(error));
                 return Ok(());
             };
+            let tag = transfer.delivery_tag.clone().unwrap_or_default();
+            if tag.len() > MAX_TAG_BYTES {
+                let text = format!("a delivery-tag has {} bytes, {MAX_TAG_BYTES} are allowed", tag.len());
+                return Err(AmqpError::new("amqp:invalid-field", text));
+            }
             state.credit = credit;
             state.delivery_count = state.delivery_count.wrapping_add(1);
             state.partial = Some(Partial {
                 id,
-                tag: transfer.delivery_tag.clone().unwrap_or_default(),
+                tag,
                 message_format: transfer.message_format.unwrap_or(0),
                 settled: false,
                 payload: BytesMut::new(),
@@ -356,6 +382,11 @@ impl Connection {
         if transfer.aborted {
             self.partial_bytes -= partial.payload.len();
             state.partial = None;
+            // The owner, who hears nothing of it, granted credit for a delivery and gets one.
+            if !state.draining {
+                state.credit = state.credit.saturating_add(1);
+                self.write_link_flow(link, false);
+            }
             return Ok(());
         }
         if partial.payload.len() + payload.len() > self.config.limits.max_message_bytes {
@@ -393,7 +424,7 @@ impl Connection {
         });
     }
 
-    pub(super) fn on_disposition(&mut self, session_id: SessionId, disposition: &Disposition) {
+    pub(super) fn on_disposition(&mut self, session_id: SessionId, disposition: Disposition) {
         let Some(session) = self.sessions.get_mut(&session_id) else { return };
         let unsettled = match disposition.role {
             Role::Receiver => &mut session.outgoing,
@@ -417,9 +448,9 @@ impl Connection {
                 unsettled.remove(id);
             }
         }
-        for (id, link) in known {
-            let (state, settled) = (disposition.state.clone(), disposition.settled);
-            self.event(Event::Disposition { link, id, state, settled });
+        if !known.is_empty() {
+            let (deliveries, settled) = (known.into(), disposition.settled);
+            self.events.push_back(Waiting::Dispositions { deliveries, state: disposition.state, settled });
         }
     }
 

@@ -18,6 +18,8 @@ pub(super) struct Session {
     pub(super) remote_channel: Option<u16>,
     /// Our end is out, the peer's is not here.
     ending: bool,
+    /// Ended for an error: gone for the owner, and the peer's frames are passed over until its end comes.
+    is_discarding: bool,
     next_incoming_id: u32,
     /// Transfers since we last told our window.
     received_since_flow: u32,
@@ -45,6 +47,7 @@ impl Session {
             channel,
             remote_channel: None,
             ending: false,
+            is_discarding: false,
             next_incoming_id: 0,
             received_since_flow: 0,
             next_outgoing_id: 0,
@@ -131,8 +134,8 @@ impl Connection {
 
     /// Ends a session and all its links. [`Event::Ended`] follows when the peer has answered.
     pub fn end(&mut self, session: SessionId, error: Option<AmqpError>) -> Result<(), Gone> {
-        self.live_session(session)?.ending = true;
-        self.write_on(session, &Performative::End(error), &[]);
+        self.live_session(session)?;
+        self.write_end(session, error);
         Ok(())
     }
 
@@ -140,10 +143,22 @@ impl Connection {
         self.sessions.get_mut(&session).filter(|session| !session.ending).ok_or(Gone)
     }
 
+    /// Writes a frame on a session, unless our end is out: nothing may follow that.
     pub(super) fn write_on(&mut self, session: SessionId, performative: &Performative, payload: &[u8]) {
-        if let Some(channel) = self.sessions.get(&session).map(|session| session.channel) {
+        if let Some(channel) = self.sessions.get(&session).filter(|session| !session.ending).map(|it| it.channel) {
             self.write(channel, performative, payload);
         }
+    }
+
+    fn write_end(&mut self, session: SessionId, error: Option<AmqpError>) {
+        self.write_on(session, &Performative::End(error), &[]);
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.ending = true;
+        }
+    }
+
+    pub(super) fn is_discarding(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_some_and(|session| session.is_discarding)
     }
 
     /// Sends a transfer, or keeps it until the peer's window opens.
@@ -223,32 +238,36 @@ impl Connection {
     }
 
     pub(super) fn on_end(&mut self, session_id: SessionId, error: Option<AmqpError>) {
-        let Some(session) = self.sessions.get(&session_id) else { return };
-        if !session.ending {
-            self.write_on(session_id, &Performative::End(None), &[]);
-        }
-        self.remove_session(session_id, error);
-    }
-
-    /// Ends a session because the peer broke its rules. The peer's answer, if any, finds no session and is passed over.
-    pub(super) fn end_now(&mut self, session_id: SessionId, error: AmqpError) {
-        self.write_on(session_id, &Performative::End(Some(error.clone())), &[]);
-        self.remove_session(session_id, Some(error));
-    }
-
-    fn remove_session(&mut self, session_id: SessionId, error: Option<AmqpError>) {
-        let mut links: Vec<LinkId> =
-            self.links.iter().filter(|(_, link)| link.session == session_id).map(|(id, _)| *id).collect();
-        links.sort_unstable();
-        for link in links {
-            self.remove_link(link);
-            self.event(Event::Detached { link, closed: false, error: error.clone() });
+        let is_known = self.is_discarding(session_id);
+        self.write_end(session_id, None);
+        if !is_known {
+            self.announce_end(session_id, error);
         }
         if let Some(session) = self.sessions.remove(&session_id) {
             self.free_channels.push(session.channel);
             if let Some(channel) = session.remote_channel {
                 self.channels.remove(&channel);
             }
+        }
+    }
+
+    /// Ends a session because the peer broke its rules. Its channels stay taken until the peer has answered.
+    pub(super) fn end_now(&mut self, session_id: SessionId, error: AmqpError) {
+        self.write_end(session_id, Some(error.clone()));
+        if let Some(session) = self.sessions.get_mut(&session_id) {
+            session.is_discarding = true;
+        }
+        self.announce_end(session_id, Some(error));
+    }
+
+    /// Forgets the links of a session and tells the owner that it has ended.
+    fn announce_end(&mut self, session_id: SessionId, error: Option<AmqpError>) {
+        let mut links: Vec<LinkId> =
+            self.links.iter().filter(|(_, link)| link.session == session_id).map(|(id, _)| *id).collect();
+        links.sort_unstable();
+        for link in links {
+            self.remove_link(link);
+            self.event(Event::Detached { link, closed: false, error: error.clone() });
         }
         self.event(Event::Ended { session: session_id, error });
     }

@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use super::*;
 use crate::delivery::DeliveryState;
-use crate::performative::Attach;
+use crate::performative::{Attach, Transfer};
+use crate::value::{Map, Value};
 
 /// A client and a server, and the wire between them.
 struct Pair {
@@ -426,4 +427,179 @@ fn a_link_to_a_transaction_coordinator_says_so() {
     let (_, at_server) = pair.run();
     let [Event::Attach { attach, .. }] = &at_server[..] else { panic!("{at_server:?}") };
     assert_eq!(**attach, asked);
+}
+
+#[test]
+fn a_peer_that_never_answers_detaches_is_cut_off() {
+    let mut pair = Pair::opened();
+    pair.server.config.limits.max_links = 10;
+    let session = pair.client.begin();
+    pair.run();
+    for handle in 0..1_000 {
+        let attach = Attach::receiver(format!("link-{handle}"), "nowhere", "here");
+        pair.client.write_on(session, &Performative::Attach(Box::new((handle, attach))), &[]);
+        let up = pair.client.take_output();
+        pair.server.receive(&up, pair.now);
+        for event in events(&mut pair.server) {
+            if let Event::Attach { link, .. } = event {
+                pair.server.refuse(link, AmqpError::new("amqp:not-found", "no such queue")).unwrap();
+            }
+        }
+        assert!(pair.server.links.len() <= 20, "{} links are kept", pair.server.links.len());
+        if pair.server.is_closed() {
+            return;
+        }
+    }
+    panic!("still open");
+}
+
+#[test]
+fn a_delivery_tag_has_32_bytes_at_most() {
+    let mut pair = Pair::opened();
+    let (ours, theirs) = pair.sender_link();
+    pair.server.set_credit(theirs, 2).unwrap();
+    pair.run();
+    let tagged = |length: usize| Outgoing { tag: vec![7; length].into(), ..outgoing(1, "x") };
+    pair.client.send(ours, tagged(32)).unwrap();
+    let (_, at_server) = pair.run();
+    assert_eq!(deliveries(&at_server).len(), 1);
+    pair.client.send(ours, tagged(33)).unwrap();
+    let (at_client, _) = pair.run();
+    let Some(Event::Closed { error: Some(error) }) = at_client.last() else { panic!("{at_client:?}") };
+    assert_eq!(error.condition.as_str(), "amqp:invalid-field");
+}
+
+#[test]
+fn a_channel_above_the_highest_we_take_ends_the_connection() {
+    for (channel, is_taken) in [(7, true), (8, false)] {
+        let mut pair = Pair::opened();
+        pair.server.config.channel_max = 7;
+        pair.client.next_channel = channel;
+        pair.client.begin();
+        let (at_client, _) = pair.run();
+        assert_eq!(pair.server.is_closed(), !is_taken, "channel {channel}");
+        if !is_taken {
+            let [Event::Closed { error: Some(error) }] = &at_client[..] else { panic!("{at_client:?}") };
+            assert_eq!(error.condition.as_str(), "amqp:connection:framing-error");
+        }
+    }
+}
+
+#[test]
+fn an_aborted_delivery_gives_its_credit_back() {
+    let mut pair = Pair::opened();
+    let (ours, theirs) = pair.sender_link();
+    pair.server.set_credit(theirs, 1).unwrap();
+    pair.run();
+    let session = pair.client.links[&ours].session;
+    for id in 0..3 {
+        assert_eq!(pair.client.sendable(ours), 1, "before delivery {id}");
+        let state = pair.client.links.get_mut(&ours).unwrap();
+        (state.credit, state.delivery_count) = (state.credit - 1, state.delivery_count + 1);
+        let first = Transfer {
+            handle: state.handle,
+            delivery_id: Some(id),
+            delivery_tag: Some(Bytes::from_static(b"t")),
+            message_format: Some(0),
+            settled: Some(false),
+            more: true,
+            aborted: false,
+        };
+        let abort = Transfer { delivery_id: None, delivery_tag: None, more: false, aborted: true, ..first.clone() };
+        pair.client.transfer(session, first, Bytes::from_static(b"half"));
+        pair.client.transfer(session, abort, Bytes::new());
+        let (_, at_server) = pair.run();
+        assert_eq!(at_server, []);
+        assert_eq!((pair.server.partial_bytes, pair.server.credit(theirs)), (0, 1));
+    }
+}
+
+#[test]
+fn a_sender_that_counts_less_than_came_loses_no_credit() {
+    let mut pair = Pair::opened();
+    let (ours, theirs) = pair.sender_link();
+    pair.server.set_credit(theirs, 5).unwrap();
+    pair.run();
+    pair.client.send(ours, outgoing(1, "x")).unwrap();
+    pair.client.links.get_mut(&ours).unwrap().delivery_count = 0;
+    pair.client.write_link_flow(ours, false);
+    pair.run();
+    assert_eq!(pair.server.credit(theirs), 4);
+}
+
+#[test]
+fn what_comes_on_a_session_that_was_ended_for_an_error_is_passed_over() {
+    let mut pair = Pair::opened();
+    let session = pair.client.begin();
+    let (ours, theirs) = pair.link(session, Attach::sender("out", "here", "queue"));
+    let other = pair.client.begin();
+    let (others, _) = pair.link(other, Attach::receiver("in", "queue", "here"));
+    // A transfer on a handle that is not attached, and more on its way behind it.
+    let wrong = Transfer {
+        handle: 99,
+        delivery_id: Some(0),
+        delivery_tag: Some(Bytes::from_static(b"t")),
+        message_format: Some(0),
+        settled: Some(true),
+        more: false,
+        aborted: false,
+    };
+    pair.client.write_on(session, &Performative::Transfer(wrong.clone()), b"x");
+    pair.client.write_on(session, &Performative::Transfer(wrong), b"x");
+    pair.client.attach(session, Attach::receiver("late", "queue", "here")).unwrap();
+    let (at_client, at_server) = pair.run();
+    let [Event::Detached { link, .. }, Event::Ended { error: Some(error), .. }] = &at_server[..] else {
+        panic!("{at_server:?}")
+    };
+    assert_eq!((*link, error.condition.as_str()), (theirs, "amqp:session:unattached-handle"));
+    assert!(at_client.iter().any(|event| matches!(event, Event::Detached { link, .. } if *link == ours)));
+    assert!(!pair.server.is_closed() && pair.client.links.contains_key(&others), "the other session lives");
+    assert_eq!((pair.server.sessions.len(), pair.server.channels.len()), (1, 1));
+    let again = pair.client.begin();
+    pair.link(again, Attach::receiver("in", "queue", "here"));
+}
+
+#[test]
+fn a_second_open_ends_the_connection() {
+    let mut pair = Pair::opened();
+    pair.client.write_own_open();
+    let (at_client, _) = pair.run();
+    let [Event::Closed { error: Some(error) }] = &at_client[..] else { panic!("{at_client:?}") };
+    assert_eq!(error.condition.as_str(), "amqp:illegal-state");
+}
+
+#[test]
+fn a_state_for_many_deliveries_is_kept_once() {
+    let mut pair = Pair::opened();
+    let (ours, theirs) = pair.receiver_link();
+    pair.client.set_credit(ours, 1_000).unwrap();
+    pair.run();
+    for _ in 0..1_000 {
+        pair.server.send(theirs, outgoing(1, "x")).unwrap();
+    }
+    pair.run();
+    let annotations = Map::from([("key", Value::from(Bytes::from(vec![1; 1_000])))]);
+    let state = DeliveryState::Modified {
+        delivery_failed: None,
+        undeliverable_here: None,
+        message_annotations: Some(annotations),
+    };
+    let disposition = crate::performative::Disposition {
+        role: crate::performative::Role::Receiver,
+        first: 0,
+        last: Some(999),
+        settled: true,
+        state: Some(state.clone()),
+    };
+    let session = pair.client.links[&ours].session;
+    pair.client.write_on(session, &Performative::Disposition(disposition), &[]);
+    let up = pair.client.take_output();
+    pair.server.receive(&up, pair.now);
+    assert_eq!(pair.server.events.len(), 1, "the thousand events are made one by one, as they are taken");
+    let told = events(&mut pair.server);
+    assert_eq!(told.len(), 1_000);
+    for (index, event) in told.into_iter().enumerate() {
+        let id = DeliveryId(index as u32);
+        assert_eq!(event, Event::Disposition { link: theirs, id, state: Some(state.clone()), settled: true });
+    }
 }
