@@ -1,7 +1,7 @@
 //! Where something listens: `HOST[:PORT]`, where HOST is a DNS name, an IPv4 address or a bracketed IPv6 address; in a
 //! connection string's `Endpoint` written `sb://HOST[:PORT][/]`. Pure; nothing is resolved.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// What is wrong with an `Endpoint`, as the end of a sentence. The value itself is not shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +72,9 @@ pub(crate) fn parse_authority(rest: &str) -> Result<(Host, Option<u16>), Endpoin
         }
         // A name with its last dot is the same host; one spelling, so that it is never taken for another one.
         let name = name.strip_suffix('.').unwrap_or(name);
+        if ends_in_a_number(name) && name.parse::<Ipv4Addr>().is_err() {
+            return Err(EndpointError::Host);
+        }
         (Host { text: name.to_ascii_lowercase(), is_ipv6: false }, port)
     };
     Ok((host, port.map(parse_port).transpose()?))
@@ -84,6 +87,16 @@ fn parse_port(text: &str) -> Result<u16, EndpointError> {
     match text.parse::<u16>() {
         Ok(port) if port > 0 => Ok(port),
         _ => Err(EndpointError::Port),
+    }
+}
+
+/// Where a URL takes the whole for an IPv4 address, in spellings of its own (`127.1`, `0x7f000001`; WHATWG URL, "ends in a
+/// number checker"). No DNS name ends so.
+fn ends_in_a_number(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or_default();
+    match last.get(..2) {
+        Some("0x" | "0X") => last.bytes().skip(2).all(|byte| byte.is_ascii_hexdigit()),
+        _ => last.bytes().all(|byte| byte.is_ascii_digit()),
     }
 }
 

@@ -103,5 +103,14 @@ mod tests {
         for text in ["", "sb://h", "h/", "h/q", "h:0", "h:port", "a b", "user@h", "h?x=y", "Endpoint=sb://h"] {
             assert_eq!(Namespace::parse(text), Err(NamespaceError), "{text:?}");
         }
+        // To a URL these are IPv4 addresses in another spelling, or none.
+        for text in ["127.1", "2130706433", "0x7f000001", "127.0.0.0X1", "h.0x", "010.0.0.1.", "1.2.3.4.5", "h.256"] {
+            assert_eq!(Namespace::parse(text), Err(NamespaceError), "{text:?}");
+        }
+        for text in ["127.0.0.1", "1.h", "h1", "0xh", "1a", "h.0xg"] {
+            let namespace = Namespace::parse(text).expect("a host");
+            let url = reqwest::Url::parse(&namespace.administration_url()).expect("a URL");
+            assert_eq!(url.host_str(), Some(text), "one spelling");
+        }
     }
 }

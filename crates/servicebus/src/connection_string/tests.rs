@@ -135,7 +135,7 @@ proptest! {
 
     #[test]
     fn a_wellformed_string_gives_back_its_parts(
-        host in "[a-z0-9]{1,10}(\\.[a-z0-9-]{1,10}){0,3}", port in proptest::option::of(1..=u16::MAX),
+        host in "([a-z0-9][a-z0-9-]{0,9}\\.){0,3}[a-z][a-z0-9-]{0,9}", port in proptest::option::of(1..=u16::MAX),
         name in "[A-Za-z]{1,20}", key in "[A-Za-z0-9+/=]{1,60}", emulator in any::<bool>(),
     ) {
         let authority = port.map_or(host.clone(), |port| format!("{host}:{port}"));
