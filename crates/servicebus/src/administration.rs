@@ -183,7 +183,7 @@ impl AdministrationClient {
         let body = self.0.send(Request::Put(change, body), &Scope::One(entity)).await?;
         match atom::read(&body).map_err(|why| self.0.malformed(why))? {
             Document::Entry(description) => Ok(description),
-            Document::Feed { .. } => Err(self.0.malformed("the answer to a change is a feed".to_owned())),
+            Document::Feed { .. } => Err(self.0.malformed("the answer to a change is a feed")),
         }
     }
 

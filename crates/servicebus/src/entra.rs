@@ -82,6 +82,11 @@ impl Entra {
         self.tokens.token().await
     }
 
+    /// Service Bus refused the token in hand: it may have been revoked, or this machine slept past its end.
+    pub(crate) fn refused(&self) {
+        self.tokens.refused();
+    }
+
     /// What to say when a caller does not wait any longer.
     pub(crate) fn timeout(&self, after: Duration) -> EntraError {
         EntraError::Timeout { identity: self.name, host: self.host.to_string(), after }

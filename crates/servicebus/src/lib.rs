@@ -18,6 +18,7 @@ mod entity;
 mod entra;
 mod namespace;
 mod ours;
+mod said;
 mod sas;
 mod tls;
 

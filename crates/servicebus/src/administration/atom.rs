@@ -12,6 +12,7 @@ use quick_xml::events::{BytesStart, Event};
 
 use super::description::{EntityCounts, EntityDescription};
 use super::duration;
+use crate::said::said;
 
 mod writing;
 
@@ -19,6 +20,11 @@ pub(super) use writing::{queue, subscription, topic};
 
 /// The title of the feed by which the service says that there is nothing under a path.
 const NOTHING_HERE: &str = "Publicly Listed Services";
+
+/// The longest name of an entity, in characters; the service allows no longer one.
+const MOST_NAME: usize = 260;
+/// No status of the service comes near it. Both are kept for long, so a peer must not choose their lengths.
+const MOST_STATUS: usize = 64;
 
 /// The answer to a GET.
 pub(super) enum Document {
@@ -56,10 +62,8 @@ pub(super) fn error_detail(text: &str) -> Option<String> {
             walk.skip(&start).ok()?;
             continue;
         }
-        let detail = walk.text().ok()?;
-        let line: String = detail.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
-        let line = line.trim();
-        return (!line.is_empty()).then(|| line.to_owned());
+        let detail = said(&walk.text().ok()?);
+        return (!detail.is_empty()).then_some(detail);
     }
     None
 }
@@ -170,7 +174,7 @@ impl<'a> Walk<'a> {
         while let Some(child) = self.child()? {
             let Child::Open(start) = child else { continue };
             match start.local_name().as_ref() {
-                "title" => name = Some(self.text()?.into_owned()),
+                "title" => name = Some(within(MOST_NAME, "an entry's title", self.text()?)?.into_owned()),
                 "content" => parts = self.content()?,
                 _ => self.skip(&start)?,
             }
@@ -202,7 +206,7 @@ impl<'a> Walk<'a> {
                 "LockDuration" => parts.lock_duration = Some(self.text()?),
                 "MaxDeliveryCount" => parts.max_delivery_count = Some(self.value("MaxDeliveryCount")?),
                 "RequiresSession" => parts.requires_session = Some(self.value("RequiresSession")?),
-                "Status" => parts.status = Some(self.text()?),
+                "Status" => parts.status = Some(within(MOST_STATUS, "Status", self.text()?)?),
                 "CountDetails" => parts.counts = self.counts()?,
                 _ => self.skip(&start)?,
             }
@@ -269,6 +273,11 @@ impl Parts<'_> {
 fn is_next(link: &BytesStart<'_>) -> Result<bool, String> {
     let rel = link.try_get_attribute("rel").map_err(|error| error.to_string())?;
     Ok(rel.is_some_and(|rel| rel.value.as_ref() == "next"))
+}
+
+/// A text that is kept: only one that is not longer than it may be.
+fn within<'a>(most: usize, what: &str, text: Cow<'a, str>) -> Result<Cow<'a, str>, String> {
+    if text.chars().nth(most).is_some() { Err(format!("{what} is longer than {most} characters")) } else { Ok(text) }
 }
 
 /// Of what an error repeats, as much as helps.

@@ -11,6 +11,7 @@ use time::format_description::well_known::Rfc2822;
 
 use super::atom;
 use super::{AdministrationError, AdministrationOptions};
+use crate::said::said;
 use crate::sas::TOKEN_LIFETIME;
 use crate::{Credential, EntityName, Namespace};
 
@@ -135,6 +136,11 @@ impl Exchange {
         let request = request.header(AUTHORIZATION, authorization).timeout(left);
         let mut response = request.send().await.map_err(|error| self.no_answer(error))?;
         let (status, headers) = (response.status(), response.headers().clone());
+        if status == StatusCode::UNAUTHORIZED
+            && let Credential::Entra(identity) = &self.credential
+        {
+            identity.refused();
+        }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.no_answer(error))? {
             if body.len() + chunk.len() > self.options.max_response_bytes {
@@ -144,7 +150,7 @@ impl Exchange {
         }
         let body = String::from_utf8(body);
         if status.is_success() {
-            body.map_err(|_| self.malformed("it is not UTF-8".to_owned()))
+            body.map_err(|_| self.malformed("it is not UTF-8"))
         } else {
             Err(self.refusal(scope, status, &headers, &body.unwrap_or_default()))
         }
@@ -168,8 +174,8 @@ impl Exchange {
                 format!("Bearer {}", token.expose_secret()).into()
             }
         };
-        let mut authorization = HeaderValue::from_str(text.expose_secret())
-            .map_err(|_| self.malformed("the token is no header".to_owned()))?;
+        let mut authorization =
+            HeaderValue::from_str(text.expose_secret()).map_err(|_| self.malformed("the token is no header"))?;
         authorization.set_sensitive(true);
         Ok(authorization)
     }
@@ -216,8 +222,8 @@ impl Exchange {
         AdministrationError::NotFound { entity: scope.entity(), host: self.namespace.host().to_owned() }
     }
 
-    pub(super) fn malformed(&self, why: String) -> AdministrationError {
-        AdministrationError::Malformed { host: self.namespace.host().to_owned(), why }
+    pub(super) fn malformed(&self, why: impl AsRef<str>) -> AdministrationError {
+        AdministrationError::Malformed { host: self.namespace.host().to_owned(), why: said(why.as_ref()) }
     }
 
     fn no_answer(&self, error: reqwest::Error) -> AdministrationError {
@@ -322,6 +328,13 @@ mod tests {
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:47 GMT", now), Some(Duration::from_secs(10)));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:00:00 GMT", now), Some(Duration::ZERO));
         assert_eq!(retry_after("soon", now), None);
+    }
+
+    #[test]
+    fn what_a_peer_repeats_is_one_line_of_bounded_length() {
+        let text = exchange().malformed(format!("it has a <{}>\n", "x\n".repeat(1 << 20))).to_string();
+        assert!(text.starts_with("h sent an answer that is not understood: it has a <x x "), "{text}");
+        assert!(!text.contains('\n') && text.len() < 1_000, "{} bytes", text.len());
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl EntityPages {
         let body = self.exchange.send_page(&self.scope, self.skip, page_size).await?;
         let document = atom::read(&body).map_err(|why| self.exchange.malformed(why))?;
         let Document::Feed { entities, has_next, is_nothing_here } = document else {
-            return Err(self.exchange.malformed("the listing is not a feed".to_owned()));
+            return Err(self.exchange.malformed("the listing is not a feed"));
         };
         if is_nothing_here && self.scope != Scope::Queues {
             return Err(self.exchange.not_found(&self.scope));

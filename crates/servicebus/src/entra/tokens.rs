@@ -19,6 +19,8 @@ use crate::Backoff;
 const RENEW_BEFORE_END: Duration = Duration::from_mins(5);
 /// A token is not given out in the last moments of its life: the request has to arrive, and clocks differ.
 const LAST_MOMENTS: Duration = Duration::from_secs(10);
+/// A token that the service refuses is renewed if it has been in hand for so long; a younger one would be no better.
+const RENEW_REFUSED_AFTER: Duration = Duration::from_mins(1);
 /// Pauses after failures.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -56,6 +58,7 @@ struct State {
 
 struct Held {
     text: SecretString,
+    since: Instant,
     renew_at: Instant,
     good_until: Instant,
 }
@@ -85,6 +88,17 @@ impl Tokens {
             (Some(token), _) => Ok(token.text.clone()),
             (None, Some(failed)) => Err(failed.error.clone()),
             (None, None) => Err(self.issuer.lost()),
+        }
+    }
+
+    /// The service refused the token in hand. It may still be good elsewhere, so it is given out until there is a new one.
+    pub(super) fn refused(&self) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let is_old = state.token.as_ref().is_some_and(|token| now >= token.since + RENEW_REFUSED_AFTER);
+        let is_pausing = state.failure.as_ref().is_some_and(|failed| now < failed.try_again_at);
+        if is_old && !is_pausing {
+            self.ask(&mut state);
         }
     }
 
@@ -133,7 +147,7 @@ impl Tokens {
                 let good_for = lifetime.saturating_sub(LAST_MOMENTS).max(lifetime / 2);
                 // A lifetime beyond what a clock can add is no shorter for being a century.
                 let after = |time: Duration| now + time.min(Duration::from_hours(24 * 365 * 100));
-                state.token = Some(Held { text, renew_at: after(renew_in), good_until: after(good_for) });
+                state.token = Some(Held { text, since: now, renew_at: after(renew_in), good_until: after(good_for) });
                 state.failure = None;
                 state.backoff.reset();
             }

@@ -11,6 +11,7 @@ use azure_core::http::{AsyncRawResponse, HttpClient, Method, Request};
 use reqwest::{Client, Url, redirect};
 
 use super::EntraError;
+use crate::said::said;
 use crate::{ExtraRoots, tls};
 
 /// Longer answers are no tokens.
@@ -104,9 +105,8 @@ impl HttpClient for Transport {
 fn refusal(body: &[u8]) -> Option<String> {
     let document: serde_json::Value = serde_json::from_slice(body).ok()?;
     let text = ["error_description", "error", "message"].iter().find_map(|key| document.get(key)?.as_str())?;
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
-    let line = line.trim();
-    (!line.is_empty()).then(|| line.to_owned())
+    let line = said(text);
+    (!line.is_empty()).then_some(line)
 }
 
 /// An error and all it came from. An `io::Error` shows its content itself.

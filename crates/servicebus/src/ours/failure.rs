@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use amqp::AmqpError;
 
+use crate::said::said;
 use crate::{ClientError, EntityName, FailureKind};
 
 /// A [`ClientError`] that can be given to several calls.
@@ -52,7 +53,11 @@ impl Failure {
 
     /// The peer said why, in AMQP's words. `doing` completes "while …".
     pub(super) fn from_amqp(error: AmqpError, peer: &Peer, doing: &str) -> Self {
-        Self::of_kind(kind_of(error.condition.as_str()), peer, doing).because(error)
+        let AmqpError { condition, description, info: _ } = error;
+        let kind = kind_of(condition.as_str());
+        let condition = said(condition.as_str()).as_str().into();
+        let error = AmqpError { condition, description: description.map(|text| said(&text)), info: None };
+        Self::of_kind(kind, peer, doing).because(error)
     }
 
     /// The link, session or connection ended; with an error of the peer's or without.
@@ -159,6 +164,18 @@ mod tests {
             assert_eq!(error.kind, FailureKind::NotFound);
             assert_eq!(error.to_string(), "queue \"orders\" on h:5671 does not exist");
             assert_eq!(error.source().map(ToString::to_string).as_deref(), Some("amqp:not-found: no such entity"));
+        }
+    }
+
+    #[test]
+    fn what_the_peer_said_is_one_line_of_bounded_length() {
+        let peer = Peer::new("orders".into(), "h", 5671);
+        for said in
+            [AmqpError::new("amqp:not-found", "no\r\nqueue".repeat(9_999)), AmqpError::new(&"c".repeat(9_999), "")]
+        {
+            let error = ClientError::from(Failure::from_amqp(said, &peer, "attaching"));
+            let source = error.source().expect("what the peer said").to_string();
+            assert!(!source.contains(char::is_control) && source.len() < 1_100, "{} bytes", source.len());
         }
     }
 

@@ -14,6 +14,7 @@ use super::conversation::Context;
 use super::decode;
 use super::failure::{Failure, Peer, kind_of_status};
 use super::slot::Slot;
+use crate::said::said;
 use crate::{FailureKind, LockToken, PeekedMessage, Settlement};
 
 /// Credit granted for answers at a time.
@@ -200,7 +201,7 @@ fn answer(call: Call, message: &Message, peer: &Peer) -> Option<LockToken> {
         let failure = match properties.get("errorCondition").and_then(Value::as_str) {
             Some(condition) => Failure::from_amqp(AmqpError::new(condition, description), peer, doing),
             None => Failure::of_kind(kind_of_status(status), peer, doing)
-                .because(AmqpError::new(&format!("status {status}"), description)),
+                .because(AmqpError::new(&format!("status {status}"), said(description))),
         };
         call.job.fail(failure);
         return None;

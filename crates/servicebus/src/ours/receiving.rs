@@ -15,6 +15,7 @@ use super::conversation::Context;
 use super::decode;
 use super::failure::{Failure, Peer};
 use super::slot::Slot;
+use crate::said::said;
 use crate::{FailureKind, LockToken, Settlement};
 
 /// The most credit at one time: the largest burst that Service Bus sends under locks.
@@ -246,8 +247,9 @@ fn confirmed(asked: &DeliveryState, answer: Option<DeliveryState>, peer: &Peer) 
         (_, Some(DeliveryState::Rejected(Some(error)))) => Err(Failure::from_amqp(error, peer, DOING)),
         (asked, Some(answer)) if std::mem::discriminant(asked) == std::mem::discriminant(&answer) => Ok(()),
         (_, other) => {
-            let said = AmqpError::new("amqp:internal-error", format!("another outcome was answered: {other:?}"));
-            Err(Failure::of_kind(FailureKind::Internal, peer, DOING).because(said))
+            let outcome = said(&format!("another outcome was answered: {other:?}"));
+            Err(Failure::of_kind(FailureKind::Internal, peer, DOING)
+                .because(AmqpError::new("amqp:internal-error", outcome)))
         }
     }
 }

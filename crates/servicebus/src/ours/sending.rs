@@ -11,6 +11,7 @@ use super::conversation::Context;
 use super::failure::Failure;
 use super::slot::Slot;
 use crate::FailureKind;
+use crate::said::said;
 
 /// Bytes that wait for the socket above which no further batch is put behind them.
 const ENOUGH_OUTPUT: usize = 1 << 20;
@@ -164,8 +165,9 @@ impl Sending {
             Some(DeliveryState::Rejected(Some(error))) => Err(Failure::from_amqp(error, peer, "sending")),
             Some(DeliveryState::Rejected(None)) => Err(Failure::of_kind(FailureKind::Refused, peer, "sending")),
             other => {
-                let said = AmqpError::new("amqp:internal-error", format!("the outcome of the transfer was {other:?}"));
-                Err(Failure::of_kind(FailureKind::Internal, peer, "sending").because(said))
+                let outcome = said(&format!("the outcome of the transfer was {other:?}"));
+                let error = AmqpError::new("amqp:internal-error", outcome);
+                Err(Failure::of_kind(FailureKind::Internal, peer, "sending").because(error))
             }
         };
         let _ = reply.send(result.map_err(Into::into));

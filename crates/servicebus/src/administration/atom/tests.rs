@@ -154,3 +154,14 @@ proptest! {
         let _ = error_detail(&inner);
     }
 }
+
+#[test]
+fn no_name_and_no_status_is_longer_than_the_services() {
+    let path = "q".repeat(260);
+    assert_eq!(read_entry(&entry(&path, DESCRIPTION)).name, path);
+    let status = DESCRIPTION.replace("Active</Status>", &format!("{}</Status>", "A".repeat(65)));
+    for text in [entry(&"q".repeat(261), DESCRIPTION), entry("orders", &status)] {
+        let why = read(&text).err().expect("nothing that the service writes");
+        assert!(why.contains("longer than"), "{why}");
+    }
+}

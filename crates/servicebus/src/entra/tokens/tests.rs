@@ -135,3 +135,19 @@ async fn a_short_life_is_renewed_at_half_and_not_asked_for_all_the_time() {
     tokio::time::sleep(HOUR).await;
     assert_eq!((text(&tokens).await.as_str(), giver.asked()), ("token-2", 2), "for ever is no overflow");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_the_service_refuses_is_renewed_but_not_again_and_again() {
+    let (giver, tokens) = Giver::tokens([]);
+    assert_eq!(text(&tokens).await, "token-1");
+    tokens.refused();
+    assert_eq!(giver.asked(), 1, "a new one would be no better");
+    tokio::time::sleep(RENEW_REFUSED_AFTER).await;
+    for _ in 0..1000 {
+        tokens.refused();
+        assert_eq!(text(&tokens).await, "token-1", "others may still be let in by it, and nobody waits");
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    tokens.refused();
+    assert_eq!((text(&tokens).await.as_str(), giver.asked()), ("token-2", 2));
+}
