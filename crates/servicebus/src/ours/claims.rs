@@ -10,12 +10,13 @@ use bytes::Bytes;
 use secrecy::ExposeSecret as _;
 
 use super::conversation::Context;
-use super::failure::{Failure, Peer, kind_of_status};
+use super::failure::{Failure, kind_of_status};
 use crate::FailureKind;
+use crate::said::said;
 
 const NODE: &str = "$cbs";
 const REPLY_TO: &str = "cbs-reply";
-/// How soon to try again when a renewal was refused. The old token may still be good meanwhile.
+/// How soon to try again when a renewal was refused or got no answer. The old token may still be good meanwhile.
 const RETRY: Duration = Duration::from_secs(10);
 
 /// The two links to `$cbs` and the token put there.
@@ -99,8 +100,8 @@ impl Claims {
         // The answer gets its credit first: it cannot come without.
         if engine.set_credit(self.response, 1).is_ok() && engine.send(self.request, outgoing).is_ok() {
             self.asked = Some(self.next_id);
-            // A token that we sign is renewed when a quarter of its life is left; a ready one cannot be.
-            self.due = settings.connection.key().map(|_| now + settings.token_lifetime.mul_f64(0.75));
+            // Until there is an answer; a ready token cannot be renewed.
+            self.due = settings.connection.key().map(|_| now + RETRY);
         }
     }
 
@@ -113,7 +114,7 @@ impl Claims {
                 if !delivery.settled {
                     let _ = context.engine.settle(link, delivery.id, amqp::DeliveryState::Accepted, true);
                 }
-                return self.on_answer(&delivery.payload, context.peer(), context.now);
+                return self.on_answer(context, &delivery.payload);
             }
             Event::Detached { error, .. } => return Err(Failure::ended(error, context.peer(), "putting the token")),
             _ => {}
@@ -121,7 +122,8 @@ impl Claims {
         Ok(())
     }
 
-    fn on_answer(&mut self, payload: &Bytes, peer: &Peer, now: Instant) -> Result<(), Failure> {
+    fn on_answer(&mut self, context: &Context<'_>, payload: &Bytes) -> Result<(), Failure> {
+        let (settings, peer, now) = (context.settings, context.peer(), context.now);
         let malformed = || Failure::of_kind(FailureKind::Internal, peer, "answering to the token");
         let message = Message::decode(payload).map_err(|error| malformed().because(error))?;
         let answers = message.properties.as_ref().and_then(|properties| properties.correlation_id.as_ref());
@@ -132,10 +134,12 @@ impl Claims {
         let status = message.application_properties.get("status-code").and_then(Value::as_i64).ok_or_else(malformed)?;
         if (200..300).contains(&status) {
             self.let_in = true;
+            // A token that we sign is renewed when a quarter of its life is left.
+            self.due = settings.connection.key().map(|_| now + settings.token_lifetime.mul_f64(0.75));
             return Ok(());
         }
         let description = message.application_properties.get("status-description").and_then(Value::as_str);
-        let refusal = Refusal { status, description: description.unwrap_or("no description").to_owned() };
+        let refusal = Refusal { status, description: said(description.unwrap_or("no description")) };
         if self.let_in {
             tracing::warn!(%refusal, host = peer.host, "the token was not renewed; trying again");
             self.due = Some(now + RETRY);

@@ -44,7 +44,8 @@ struct Pair {
     receiver: Option<LinkId>,
     /// The peer's link on which it answers to tokens.
     answers: Option<LinkId>,
-    token_status: i32,
+    /// What it answers to tokens, if it does.
+    token_status: Option<i32>,
     now: Instant,
     seen: Vec<Seen>,
 }
@@ -57,8 +58,17 @@ impl Pair {
         let peer = Connection::new(Config::server("peer"), now);
         let (receiver, answers) = (None, None);
         let work = Work::default();
-        let mut pair =
-            Self { settings, work, conversation, peer, receiver, answers, token_status: 202, now, seen: Vec::new() };
+        let mut pair = Self {
+            settings,
+            work,
+            conversation,
+            peer,
+            receiver,
+            answers,
+            token_status: Some(202),
+            now,
+            seen: Vec::new(),
+        };
         pair.run();
         assert!(pair.conversation.is_let_in());
         assert_eq!(pair.take_seen(), [Seen::Token]);
@@ -111,12 +121,13 @@ impl Pair {
                 let request = Message::decode(&delivery.payload).expect("a message");
                 assert_eq!(request.application_properties.get("operation").and_then(Value::as_str), Some("put-token"));
                 self.seen.push(Seen::Token);
+                let Some(status) = self.token_status else { return };
                 let answer = Message {
                     properties: Some(Properties {
                         correlation_id: request.properties.and_then(|properties| properties.message_id),
                         ..Properties::default()
                     }),
-                    application_properties: Map::from([("status-code", Value::Int(self.token_status))]),
+                    application_properties: Map::from([("status-code", Value::Int(status))]),
                     ..Message::with_body(Body::empty())
                 };
                 self.send(self.answers.expect("attached"), &answer, true);
@@ -192,15 +203,32 @@ fn a_refused_renewal_is_tried_again_soon_and_calls_go_on() {
         pair.advance(Duration::from_mins(1));
         heartbeat(&mut pair);
     }
-    pair.token_status = 401;
+    pair.token_status = Some(401);
     pair.advance(Duration::from_mins(1));
     assert_eq!(pair.take_seen(), [Seen::Token]);
     assert!(pair.conversation.ended().is_none());
-    pair.token_status = 202;
+    pair.token_status = Some(202);
     pair.advance(Duration::from_secs(9));
     assert_eq!(pair.take_seen(), []);
     pair.advance(Duration::from_secs(1));
     assert_eq!(pair.take_seen(), [Seen::Token]);
+}
+
+#[test]
+fn a_renewal_that_gets_no_answer_is_made_again_soon() {
+    let mut pair = Pair::new();
+    for _ in 0..44 {
+        pair.advance(Duration::from_mins(1));
+        heartbeat(&mut pair);
+    }
+    pair.token_status = None;
+    pair.advance(Duration::from_mins(1));
+    assert_eq!(pair.take_seen(), [Seen::Token]);
+    pair.token_status = Some(202);
+    let due = pair.conversation.next_deadline(&pair.work, pair.now);
+    assert!(due.is_some_and(|due| due <= pair.now + Duration::from_secs(10)), "something wakes the owner in time");
+    pair.advance(Duration::from_secs(10));
+    assert_eq!(pair.take_seen(), [Seen::Token], "the old one ends in a quarter of an hour");
 }
 
 #[test]
