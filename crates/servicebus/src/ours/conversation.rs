@@ -84,6 +84,7 @@ pub(super) struct Conversation {
     /// Whether messages are to be given back whose return only a close in peace confirms.
     owes: bool,
     parted_in_peace: bool,
+    has_served: bool,
 }
 
 impl Conversation {
@@ -111,6 +112,7 @@ impl Conversation {
             ended: None,
             owes: false,
             parted_in_peace: false,
+            has_served: false,
         })
     }
 
@@ -128,6 +130,11 @@ impl Conversation {
     /// Whether the peer has let us in on this connection.
     pub(super) fn is_let_in(&self) -> bool {
         self.claims.let_in()
+    }
+
+    /// Whether a call was answered or a message came: whether it was of any use.
+    pub(super) fn has_served(&self) -> bool {
+        self.has_served
     }
 
     /// Why the conversation is over, once it is and its last bytes have been taken.
@@ -257,6 +264,8 @@ impl Conversation {
             | Event::Disposition { link, .. }
             | Event::Detached { link, .. } => *link,
         };
+        self.has_served |=
+            matches!(event, Event::Delivery { .. } | Event::Disposition { .. }) && !self.claims.owns(link);
         let mut context = lent.context(&mut self.engine, self.session);
         if self.claims.owns(link) {
             if let Err(failure) = self.claims.on_event(&mut context, event) {

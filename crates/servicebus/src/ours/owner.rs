@@ -23,6 +23,8 @@ const FIRST_DIAL_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_DIAL_PAUSE: Duration = Duration::from_millis(1500);
 /// Commands taken in one go, so that their frames leave in one write.
 const COMMANDS_AT_ONCE: usize = 1_024;
+/// A connection that served nobody, and ended sooner than this after we were let in, counts as a failed attempt.
+const STEADY: Duration = Duration::from_secs(10);
 const READ_BUFFER_BYTES: usize = 64 << 10;
 /// How long the last bytes may take to be written.
 const LAST_WRITE: Duration = Duration::from_millis(500);
@@ -38,6 +40,8 @@ pub(super) struct Owner {
     dial_after: Option<Instant>,
     /// Set by close, or by the last handle's going.
     closing: bool,
+    /// Whether the last handle has gone, so that no command comes any more.
+    orphaned: bool,
     closers: Vec<Reply<()>>,
 }
 
@@ -50,6 +54,7 @@ impl Owner {
             backoff: Backoff::new(FIRST_DIAL_PAUSE, LONGEST_DIAL_PAUSE),
             dial_after: None,
             closing: false,
+            orphaned: false,
             closers: Vec::new(),
         }
     }
@@ -140,15 +145,14 @@ impl Owner {
         let mut input = BytesMut::with_capacity(READ_BUFFER_BYTES);
         let mut output = BytesMut::new();
         let mut unflushed = false;
-        let mut was_let_in = false;
+        let mut let_in_at = None;
         let failure = loop {
             if self.closing {
                 conversation.part(Instant::now());
             }
             conversation.step(&mut lend(&mut self.work, &settings));
-            if conversation.is_let_in() && !was_let_in {
-                was_let_in = true;
-                self.backoff.reset();
+            if conversation.is_let_in() && let_in_at.is_none() {
+                let_in_at = Some(Instant::now());
                 tracing::debug!("connected");
             }
             if output.is_empty() {
@@ -176,7 +180,7 @@ impl Owner {
                     }
                     Err(error) => break broken(&settings, error),
                 },
-                command = self.commands.recv() => {
+                command = self.commands.recv(), if !self.orphaned => {
                     let mut command = Some(command);
                     for _ in 0..COMMANDS_AT_ONCE {
                         let Some(taken) = command.take() else { break };
@@ -210,20 +214,19 @@ impl Owner {
         }
         let error = crate::ClientError::from(failure.clone());
         tracing::debug!(error = &error as &dyn std::error::Error, "disconnected");
-        self.lost(&failure, !was_let_in);
+        if conversation.has_served() || let_in_at.is_some_and(|at| at.elapsed() >= STEADY) {
+            self.backoff.reset();
+        }
+        self.lost(&failure, let_in_at.is_none());
     }
 
     /// A connection or an attempt at one ended. Where the peer never let us in, everybody hears why; otherwise those who
-    /// were on the wire, and the others go on.
+    /// were on the wire, and the others go on. The next attempt comes after a pause, however good the connection was: many
+    /// clients may have lost the same broker in the same moment.
     fn lost(&mut self, failure: &Failure, everybody: bool) {
         self.work.calls.fail_all(failure, everybody);
         self.work.inbox.fail_waiters(failure, everybody);
-        if everybody {
-            let wait = self.backoff.after_failure(rand::random());
-            self.dial_after = Some(Instant::now() + wait);
-        } else {
-            self.dial_after = None;
-        }
+        self.dial_after = Some(Instant::now() + self.backoff.after_failure(rand::random()));
     }
 
     fn expire(&mut self) {
@@ -240,7 +243,7 @@ impl Owner {
         let now = Instant::now();
         match command {
             // The last handle has gone: nobody waits for anything any more.
-            None => self.closing = true,
+            None => (self.closing, self.orphaned) = (true, true),
             Some(Command::Close(reply)) => {
                 self.closing = true;
                 self.closers.push(reply);
