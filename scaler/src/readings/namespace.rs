@@ -329,8 +329,10 @@ impl Namespace {
     /// Tells all who wait for an operation to begin that there will be none.
     fn give_up(&self, failure: &Arc<ReadFailure>, now: Moment) {
         self.state().waiting.clear();
-        let racks = self.racks.lock().unwrap_or_else(PoisonError::into_inner);
-        let racks: Vec<_> = racks.values().filter_map(Weak::upgrade).collect();
+        let racks: Vec<_> = {
+            let racks = self.racks.lock().unwrap_or_else(PoisonError::into_inner);
+            racks.values().filter_map(Weak::upgrade).collect()
+        };
         for rack in racks {
             rack.give_up(failure, now);
         }
@@ -352,6 +354,13 @@ impl Namespace {
             }
             namespace.pump();
         });
+    }
+}
+
+impl Drop for Namespace {
+    /// Nobody wants anything of it any more, so nothing is stretched; else the metric would say so for ever.
+    fn drop(&mut self) {
+        self.metrics.budget_stretch(&self.host, Stretch::default().factor());
     }
 }
 

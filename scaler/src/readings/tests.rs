@@ -98,6 +98,13 @@ async fn active(readings: &Readings) -> Result<u64, Arc<ReadFailure>> {
     readings.newest(&query("key", "orders"), FRESHNESS).await.map(|seen| seen.newest().counts.active)
 }
 
+/// By how much the budget stretches periods, as the metric says.
+fn stretch(readings: &Readings) -> f64 {
+    let exposition = readings.0.metrics.exposition();
+    let line = exposition.lines().find(|line| line.contains("budget_stretch_ratio{")).expect("it is exported");
+    line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
+}
+
 fn unreachable() -> ReadFailure {
     ReadFailure::Unreachable("gone".to_owned())
 }

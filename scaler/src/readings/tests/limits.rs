@@ -75,6 +75,16 @@ async fn the_metric_says_how_many_entries_there_are_though_none_is_new() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_budget_that_nobody_needs_any_more_stretches_nothing() {
+    let readings = readings(&Arc::new(Endless::default()));
+    let namespace = readings.namespace(access("key").namespace());
+    readings.0.metrics.budget_stretch(&namespace.host, 3.0);
+    assert!((stretch(&readings) - 3.0).abs() < f64::EPSILON);
+    drop(namespace);
+    assert!((stretch(&readings) - 1.0).abs() < f64::EPSILON, "an alert would go on for ever");
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_is_forgotten_waits_for_nothing() {
     let config = "{creditsPerSecond: 1, limits: {entities: 10}}";
     let readings = readings_with(&Arc::new(Endless::default()), config);
