@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use broker::{Broker, FaultId, Options, QueueOptions};
 use servicebus::{
-    Adapter, AdministrationClient, AdministrationOptions, ConnectionString, EntityCounts, EntityName, EntitySettings,
-    OutgoingMessage, QueueClient,
+    Adapter, AdministrationClient, AdministrationOptions, ClientOptions, ConnectionString, EntityCounts, EntityName,
+    EntitySettings, OutgoingMessage, QueueClient,
 };
 use workload::{Ledger, body};
 
@@ -143,8 +143,7 @@ impl Bench {
     }
 
     fn client_of(&self, entity: EntityName) -> Arc<dyn QueueClient> {
-        let connection = ConnectionString::parse(self.connection_string()).expect("the broker's own");
-        servicebus::connect(&connection, entity, Adapter::Ours).expect("a client")
+        client(self.connection_string(), entity)
     }
 
     /// Puts messages with these ids into the queue.
@@ -208,6 +207,17 @@ impl Bench {
         ids.sort_unstable();
         ids
     }
+}
+
+/// Puts so many messages into a queue or topic of the broker of this connection string.
+pub async fn send(connection_string: &str, entity: &str, count: u64) {
+    send_through(client(connection_string, entity.into()), (0..count).map(body::encode)).await;
+}
+
+fn client(connection_string: &str, entity: EntityName) -> Arc<dyn QueueClient> {
+    let connection = ConnectionString::parse(connection_string).expect("the broker's own");
+    let patient = ClientOptions { call_timeout: DEADLINE, connect_timeout: DEADLINE, ..ClientOptions::default() };
+    servicebus::connect_with(&connection, entity, Adapter::Ours, &patient).expect("a client")
 }
 
 async fn send_through(client: Arc<dyn QueueClient>, bodies: impl IntoIterator<Item = bytes::Bytes>) {

@@ -1,27 +1,10 @@
 //! `scaler explain` of subscriptions, patterns and connections of the config file, against a real broker.
 
 use broker::{Broker, Options, QueueOptions, SubscriptionOptions};
-use bytes::Bytes;
 use serde_json::Value;
-use servicebus::{Adapter, ConnectionString, OutgoingMessage};
+use testbench::send;
 
-use crate::{DEADLINE, scaler, stderr, stdout};
-
-async fn send(broker: &Broker, entity: &str, count: usize) {
-    let connection = ConnectionString::parse(broker.connection_string()).expect("the broker's own connection string");
-    let client = servicebus::connect(&connection, entity, Adapter::Ours).expect("a client");
-    let message = |number: usize| OutgoingMessage {
-        message_id: format!("message-{number}"),
-        content_type: None,
-        body: Bytes::from_static(b"{}"),
-        scheduled_enqueue_time: None,
-    };
-    let sent = async {
-        client.send(&(0..count).map(message).collect::<Vec<_>>()).await.expect("the broker accepts the messages");
-        client.close().await.expect("the client closes");
-    };
-    tokio::time::timeout(DEADLINE, sent).await.expect("sending ends in time");
-}
+use crate::{scaler, stderr, stdout};
 
 #[tokio::test]
 async fn subscriptions_patterns_and_references_are_explained() {
@@ -33,7 +16,7 @@ async fn subscriptions_patterns_and_references_are_explained() {
     });
     let broker = broker.await.expect("a broker on a free port starts");
     for (entity, count) in [("orders-a", 3), ("orders-b", 8), ("refunds", 1), ("events", 2)] {
-        send(&broker, entity, count).await;
+        send(broker.connection_string(), entity, count).await;
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = |name: &str| folder.path().join(name).to_str().expect("a plain path").to_owned();

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use broker::{Broker, Options, QueueOptions};
-use bytes::Bytes;
 use externalscaler::external_scaler_client::ExternalScalerClient;
 use externalscaler::{GetMetricsRequest, IsActiveResponse, MetricValue, ScaledObjectRef};
 use scaler::access::Access;
@@ -17,8 +16,8 @@ use scaler::endpoints::AllowedEndpoints;
 use scaler::entity::{Entity, Listing};
 use scaler::serve::{Parts, Timings, serve};
 use scaler::source::{Observed, Page, Read, Source};
-use servicebus::{Adapter, AdministrationOptions, ConnectionString, OutgoingMessage};
-pub(crate) use testbench::within;
+use servicebus::AdministrationOptions;
+pub(crate) use testbench::{send, within};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -32,21 +31,6 @@ const PATIENT: Duration = Duration::from_hours(1);
 pub(crate) async fn broker_with(queues: &[&str]) -> Broker {
     let queues = queues.iter().map(|name| QueueOptions::new(*name)).collect();
     Broker::start(Options { queues, ..Options::default() }).await.expect("a broker on a free port starts")
-}
-
-/// Sends so many messages.
-pub(crate) async fn send(connection: &str, queue: &str, count: usize) {
-    let connection = ConnectionString::parse(connection).expect("the broker's own connection string");
-    let client = servicebus::connect(&connection, queue, Adapter::Ours).expect("a client for the queue");
-    let message = |number: usize| OutgoingMessage {
-        message_id: format!("message-{number}"),
-        content_type: None,
-        body: Bytes::from_static(b"{}"),
-        scheduled_enqueue_time: None,
-    };
-    let messages: Vec<_> = (0..count).map(message).collect();
-    within("send", client.send(&messages)).await.expect("the broker accepts the messages");
-    within("close", client.close()).await.expect("the client closes");
 }
 
 /// A trigger's reference as KEDA sends it: this connection, and this metadata on top.
