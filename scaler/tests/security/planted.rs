@@ -121,9 +121,13 @@ async fn no_secret_is_in_anything_that_it_says() {
         ),
         ("machine", "PLANTED-identity-header"),
     ] {
-        // The namespace's host does not exist, so no read succeeds; the token was got before.
-        scaler.ask("shop", &[("connectionRef", name)]).await.expect_err(name);
-        assert!(giver.asked().contains(proof), "{name}: {proof:?} is not in {}", giver.asked());
+        // The namespace's host does not exist, so no read succeeds; the token is got before, unless the machine is so busy
+        // that the scaler's deadline comes first.
+        testbench::until(&format!("the giver to be asked for {name}'s token by {proof:?}"), async || {
+            scaler.ask("shop", &[("connectionRef", name)]).await.expect_err(name);
+            giver.asked().contains(proof)
+        })
+        .await;
     }
 
     // Failures of every layer, with secrets in them.
@@ -192,10 +196,15 @@ async fn explain_says_no_secret_either() {
         for format in ["text", "json"] {
             let flags = ["--log-level", "trace", "explain", "--queue", "orders", "--output", format];
             let arguments = [&flags[..], &["--connection-string-file", path]].concat();
-            let ended = Program::start(env!("CARGO_BIN_EXE_scaler"), &arguments, &[]).ended().await;
-            assert_eq!(ended.status.success(), succeeds, "{}", ended.stderr);
-            assert_clean("stdout", &ended.stdout);
-            assert_clean("stderr", &ended.stderr);
+            // On a machine so busy that the read's deadline comes first, a good one fails once, too.
+            testbench::until(&format!("explain to end with success: {succeeds}"), async || {
+                let ended = Program::start(env!("CARGO_BIN_EXE_scaler"), &arguments, &[]).ended().await;
+                assert_clean("stdout", &ended.stdout);
+                assert_clean("stderr", &ended.stderr);
+                assert!(succeeds || !ended.status.success(), "{}", ended.stdout);
+                ended.status.success() == succeeds
+            })
+            .await;
         }
     }
 }
