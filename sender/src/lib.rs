@@ -102,6 +102,15 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<Exit
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
+            if sent.in_doubt > 0 {
+                tracing::warn!(
+                    messages = sent.in_doubt,
+                    "ended without knowing of the last batch: its messages may be there without being confirmed"
+                );
+            }
+            if sent.retries > 0 {
+                tracing::warn!(tries = sent.retries, "not confirmed and made again, so messages may be there twice");
+            }
             let meaning =
                 error.client_error().filter(|error| !error.is_transient()).map(|error| destination.explain(error));
             let confirmed = format!("{} of {messages} messages confirmed", sent.messages);

@@ -39,13 +39,15 @@ pub struct Sent {
     pub batches: u64,
     /// Tries that were not confirmed and made again; each may have left a batch twice in the queue.
     pub retries: u64,
+    /// Messages of the last batch, where it is not known whether the broker has them.
+    pub in_doubt: u64,
     /// From the first try to the last confirmation.
     pub elapsed: Duration,
 }
 
 impl fmt::Display for Sent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { messages, batches, retries, elapsed } = *self;
+        let Self { messages, batches, retries, elapsed, in_doubt: _ } = *self;
         let seconds = elapsed.as_secs_f64();
         let rate = if seconds > 0.0 { messages as f64 / seconds } else { 0.0 };
         write!(f, "sent {messages} messages in {batches} batches in {seconds:.2} s ({rate:.0} messages/s)")?;
@@ -140,8 +142,13 @@ impl Sending<'_> {
                 return Err(SendError::ToldToStop);
             }
             let messages = self.next_batch(due, limit)?;
-            self.until_confirmed(|| client.send(&messages)).await?;
             let count = messages.len() as u64;
+            let retries = self.sent.retries;
+            self.until_confirmed(|| client.send(&messages)).await.inspect_err(|error| {
+                // A refusal at the first try says that nothing was taken; whatever else ended it says nothing.
+                let is_refused = matches!(error, SendError::Refused(_)) && self.sent.retries == retries;
+                self.sent.in_doubt = if is_refused { 0 } else { count };
+            })?;
             let first = self.plan.first_id + self.sent.messages;
             self.sent.messages += count;
             self.sent.batches += 1;
@@ -240,7 +247,7 @@ mod tests {
 
     #[test]
     fn the_summary_says_what_was_sent_and_what_may_be_there_twice() {
-        let sent = Sent { messages: 1000, batches: 2, retries: 0, elapsed: Duration::from_millis(500) };
+        let sent = Sent { messages: 1000, batches: 2, retries: 0, in_doubt: 0, elapsed: Duration::from_millis(500) };
         assert_eq!(sent.to_string(), "sent 1000 messages in 2 batches in 0.50 s (2000 messages/s)");
         let sent = Sent { retries: 3, ..sent };
         assert_eq!(

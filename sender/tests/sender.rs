@@ -165,6 +165,8 @@ async fn after_trying_long_enough_it_says_what_was_confirmed() {
         let last = ended.stderr.lines().last().unwrap_or_default();
         let wanted = format!("sender: {confirmed} of 1000 messages confirmed: gave up after ");
         assert!(last.starts_with(&wanted), "{client}: {last:?}, not {wanted:?}");
+        let doubt = "ended without knowing of the last batch: its messages may be there without being confirmed";
+        assert!(ended.stderr.contains(doubt), "{client}: {}", ended.stderr);
         assert!(bodies(&bench).await.len() >= confirmed, "{client}: what is confirmed is there");
         assert_eq!(ended.stdout, "", "{client}: no summary");
     }
