@@ -45,12 +45,16 @@ async fn a_peer_that_lets_us_in_and_hangs_up_at_once_is_dialled_with_pauses() {
     let options = ClientOptions { call_timeout: Duration::from_secs(2), ..ClientOptions::default() };
     let client = connect_with(&connection, ORDERS, Adapter::Ours, &options).expect("a client");
     let started = Instant::now();
-    let error = client.send(&[message()]).await.expect_err("never sent");
-    assert!(matches!(error.kind, FailureKind::Timeout | FailureKind::ConnectionLost), "{error:?}");
+    // One call is enough, unless the machine stands still meanwhile.
+    while dialled.load(Ordering::SeqCst) < 2 {
+        let error = client.send(&[message()]).await.expect_err("never sent");
+        assert!(matches!(error.kind, FailureKind::Timeout | FailureKind::ConnectionLost), "{error:?}");
+        assert!(started.elapsed() < Duration::from_mins(1), "no second connection");
+    }
     // Pauses are at least 25, 50, 100, 200, 400 and then 750 ms.
     let most = 7 + started.elapsed().as_millis() / 750;
     let dialled = dialled.load(Ordering::SeqCst);
-    assert!(dialled >= 2 && u128::from(dialled) <= most, "{dialled} connections in {:?}", started.elapsed());
+    assert!(u128::from(dialled) <= most, "{dialled} connections in {:?}", started.elapsed());
     peer.abort();
 }
 
