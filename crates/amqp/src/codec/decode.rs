@@ -5,6 +5,9 @@ use bytes::Bytes;
 use super::{DecodeError, FREE_ELEMENTS, MAX_DEPTH};
 use crate::value::{Described, Map, Symbol, Value};
 
+/// About what an element takes in memory. So many bytes that are copied count as another one.
+const BYTES_PER_ELEMENT: usize = 32;
+
 /// A cursor over encoded values, with a budget of elements.
 pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
@@ -205,7 +208,13 @@ impl<'a> Reader<'a> {
                 return (0..count).map(|_| reader.body(first, inner)).collect();
             }
             let deepest = deeper(inner)?;
+            let before = (reader.elements, reader.remaining());
             let descriptor = reader.value_at(deepest)?;
+            // It is copied for each element, and its bytes and elements came but once.
+            let (elements, bytes) = (before.0 - reader.elements, before.1 - reader.remaining());
+            let copy = elements.saturating_sub(1) + bytes / BYTES_PER_ELEMENT;
+            let left = copy.checked_mul(count).and_then(|all| reader.elements.checked_sub(all));
+            reader.elements = left.ok_or(DecodeError::TooManyElements)?;
             let constructor = reader.u8()?;
             (0..count)
                 .map(|_| {

@@ -224,3 +224,30 @@ fn sections_may_come_in_any_order() {
     let message = Message::decode(&bytes.freeze()).unwrap();
     assert_eq!((&message.body.joined_data()[..], message.delivery_annotations.len()), (&b"x"[..], 1));
 }
+
+#[test]
+fn the_descriptor_of_an_array_counts_for_every_element_that_repeats_it() {
+    // An array of `count` nulls that are all described by `descriptor`: the elements take no bytes at all.
+    let array = |descriptor: &[u8], count: u32| {
+        let mut bytes = vec![0xf0];
+        bytes.extend_from_slice(&(4 + 1 + descriptor.len() as u32 + 1).to_be_bytes());
+        bytes.extend_from_slice(&count.to_be_bytes());
+        bytes.push(0x00);
+        bytes.extend_from_slice(descriptor);
+        bytes.push(0x40);
+        bytes
+    };
+    let mut long = vec![0xb3];
+    long.extend_from_slice(&30_000u32.to_be_bytes());
+    long.resize(long.len() + 30_000, b'x');
+    let many_nulls = array(&[0x53, 0x07], 900);
+    for (descriptor, count) in [(long.as_slice(), 30_000), (many_nulls.as_slice(), 500)] {
+        // What it becomes is too large to be shown when it is wrong.
+        let refused = Value::decode(&array(descriptor, count)).map(|_| ());
+        assert_eq!(refused, Err(DecodeError::TooManyElements));
+    }
+    for descriptor in [&[0x53, 0x07][..], b"\xa3\x0fexample:of:list"] {
+        let (value, _) = Value::decode(&array(descriptor, 1_000)).expect("short descriptors are free");
+        assert_eq!(value.as_list().map(<[Value]>::len), Some(1_000));
+    }
+}
