@@ -124,6 +124,8 @@ pub struct Timings {
     pub config_interval: Duration,
     /// A client that takes longer for its TLS handshake is closed.
     pub handshake_deadline: Duration,
+    /// A call whose message has not arrived within this is refused.
+    pub arrival_deadline: Duration,
     /// A connection is ended cleanly at this age, give or take a tenth.
     pub max_connection_age: Option<Duration>,
     /// A connection that is ended is cut off after this, whatever is in flight. Longer than a call's own deadline.
@@ -141,6 +143,7 @@ impl Default for Timings {
             heartbeat: Duration::from_secs(30),
             config_interval: Duration::from_secs(1),
             handshake_deadline: Duration::from_secs(10),
+            arrival_deadline: Duration::from_secs(5),
             max_connection_age: Some(Duration::from_mins(30)),
             last_calls: Duration::from_secs(10),
             drain_deadline: Duration::from_secs(4),
@@ -335,7 +338,7 @@ pub async fn serve(listener: TcpListener, parts: Parts, shutdown: CancellationTo
         cut_off: cut_off.clone(),
     };
     let serve_one = {
-        let (ending, questions) = (ending.clone(), Questions::default());
+        let (ending, questions) = (ending.clone(), Questions::new(timings.arrival_deadline));
         move |accepted| {
             // Not all at once, when all came at once.
             let age = timings.max_connection_age.map(|age| age.mul_f64(rand::random_range(0.9..1.1)));

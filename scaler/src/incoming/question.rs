@@ -21,17 +21,15 @@ use tonic::Status;
 const MAX_CALLS: usize = 5_000;
 /// Most bytes of their heads and messages together. KEDA's have less than one KiB each.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
-/// A message that has not arrived within this is not waited for any more.
-const ARRIVAL_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The counts of all connections. Cheap to clone; all clones are one.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Questions(Arc<Counts>);
 
-#[derive(Default)]
 struct Counts {
     calls: AtomicUsize,
     bytes: AtomicUsize,
+    arrival_deadline: Duration,
 }
 
 /// A call whose answer has not gone out. Counts until the last clone is dropped.
@@ -44,6 +42,11 @@ struct Share {
 }
 
 impl Questions {
+    /// None yet. A message that has not arrived within this deadline is not waited for any more.
+    pub(crate) fn new(arrival_deadline: Duration) -> Self {
+        Self(Arc::new(Counts { calls: AtomicUsize::new(0), bytes: AtomicUsize::new(0), arrival_deadline }))
+    }
+
     /// A call with this head came; `None` if there are too many.
     pub(super) fn ask(&self, path: &str, head: &HeaderMap) -> Option<Asked> {
         if !take(&self.0.calls, 1, MAX_CALLS) {
@@ -119,10 +122,10 @@ impl<B: Body<Data = Bytes, Error: Into<tonic::codegen::StdError>> + Unpin> Body 
             Poll::Ready(Some(Err(problem))) => Poll::Ready(Some(Err(problem.into()))),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => {
-                let sleep = || Box::pin(tokio::time::sleep(ARRIVAL_DEADLINE));
-                let deadline = self.deadline.get_or_insert_with(sleep);
+                let most = self.asked.0.questions.0.arrival_deadline;
+                let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(most)));
                 deadline.as_mut().poll(context).map(|()| {
-                    let text = format!("the call's message did not arrive within {ARRIVAL_DEADLINE:?}");
+                    let text = format!("the call's message did not arrive within {most:?}");
                     Some(Err(Status::deadline_exceeded(text).into()))
                 })
             }
@@ -141,13 +144,15 @@ mod tests {
 
     use super::*;
 
+    const ARRIVAL_DEADLINE: Duration = Duration::from_secs(5);
+
     fn ask(questions: &Questions) -> Option<Asked> {
         questions.ask("/", &HeaderMap::new())
     }
 
     #[test]
     fn calls_and_their_bytes_have_a_limit_and_are_given_back() {
-        let questions = Questions::default();
+        let questions = Questions::new(ARRIVAL_DEADLINE);
         let mut open: Vec<_> = (0..MAX_CALLS).map_while(|_| ask(&questions)).collect();
         assert_eq!(open.len(), MAX_CALLS);
         assert!(ask(&questions).is_none(), "one too many");
@@ -171,7 +176,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_message_counts_while_it_comes_and_is_refused_beyond_the_limit() {
-        let questions = Questions::default();
+        let questions = Questions::new(ARRIVAL_DEADLINE);
         let asked = ask(&questions).expect("the first");
         let body = Question::new(Full::new(Bytes::from_static(b"12345")), asked.clone());
         assert_eq!(body.collect().await.expect("it has room").to_bytes().as_ref(), b"12345");
@@ -183,7 +188,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_message_that_does_not_arrive_is_not_waited_for() {
-        let asked = ask(&Questions::default()).expect("the first");
+        let asked = ask(&Questions::new(ARRIVAL_DEADLINE)).expect("the first");
         let begun = Instant::now();
         let never = StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, Status>>());
         let refused = Question::new(never, asked).collect().await.expect_err("it never comes");

@@ -38,7 +38,7 @@ pub(crate) fn queue(number: usize) -> String {
 
 /// Deadlines that are out of the way.
 pub(crate) fn patient() -> Timings {
-    Timings { refresh_deadline: PATIENT, call_deadline: PATIENT, ..Timings::default() }
+    Timings { refresh_deadline: PATIENT, call_deadline: PATIENT, arrival_deadline: PATIENT, ..Timings::default() }
 }
 
 /// A read gives up when the product's does. The call that waits for it would wait for longer than a test may take.

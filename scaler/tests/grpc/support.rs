@@ -78,6 +78,7 @@ pub(crate) fn quick() -> Timings {
     Timings {
         refresh_deadline: PATIENT,
         call_deadline: PATIENT,
+        arrival_deadline: PATIENT,
         last_calls: PATIENT,
         drain_deadline: PATIENT,
         watch_interval: Duration::from_millis(40),

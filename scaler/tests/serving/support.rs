@@ -138,6 +138,7 @@ fn timings() -> Timings {
         refresh_deadline: PATIENT,
         call_deadline: PATIENT,
         handshake_deadline: PATIENT,
+        arrival_deadline: PATIENT,
         last_calls: PATIENT,
         drain_deadline: PATIENT,
         ..Timings::default()

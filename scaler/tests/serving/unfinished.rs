@@ -1,5 +1,7 @@
 //! A client that begins calls and does not go on with them: HTTP/2 by hand, since no gRPC client would do so.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -32,17 +34,25 @@ fn head() -> Vec<u8> {
     .concat()
 }
 
-#[tokio::test]
-async fn calls_whose_messages_never_come_are_answered_and_forgotten() {
-    let scaler = Scaler::start().await;
+/// A connection on which calls were begun.
+async fn with_begun_calls(scaler: &Scaler) -> TcpStream {
     let mut stream = TcpStream::connect(scaler.address).await.expect("the port is open");
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("it is taken");
     stream.write_all(&frame(SETTINGS, 0, 0, &[])).await.expect("it is taken");
     for call in 0..CALLS {
         stream.write_all(&frame(HEADERS, END_HEADERS, 1 + 2 * call, &head())).await.expect("it is taken");
     }
-    // Others are served meanwhile.
-    assert_eq!(value(&scaler.client().await, "receiver").await.expect("an answer"), MESSAGES as i64);
+    stream
+}
+
+#[tokio::test]
+async fn calls_whose_messages_never_come_are_answered_and_forgotten() {
+    let scaler = Scaler::start().await;
+    let _stream = with_begun_calls(&scaler).await;
+    assert_eq!(value(&scaler.client().await, "receiver").await.expect("others are served"), MESSAGES as i64);
+
+    let scaler = Scaler::start_with(|parts| parts.timings.arrival_deadline = Duration::from_millis(200)).await;
+    let mut stream = with_begun_calls(&scaler).await;
     let answers = async {
         let mut answered = 0;
         while answered < CALLS {
