@@ -4,8 +4,10 @@ use broker::Options;
 use testbench::Nobody;
 use tonic::Code;
 
-use crate::support::{Scaler, broker};
+use crate::support::{Pairs, Scaler, broker};
 
+/// For a thousand calls and more: lines about each byte of them would take longer than all else.
+const QUIET: Pairs<'_> = &[("LOG_LEVEL", "info")];
 /// What the process may grow by under an attack, in KiB. A debug build's allocator keeps some; a leak of one compiled
 /// pattern or one HTTP client for each call would be several times this.
 const GROWTH_KIB: u64 = 96 * 1024;
@@ -46,7 +48,7 @@ async fn a_giant_pattern_is_refused_before_it_costs_anything() {
 
 #[tokio::test]
 async fn many_patterns_are_not_kept_for_ever() {
-    let scaler = Scaler::plain().await;
+    let scaler = Scaler::start("", QUIET, |_| {}).await;
     let ask = async |number: usize| {
         let pattern = format!(r"{number}[a-z]{{200}}\pL{{2}}");
         scaler.ask("shop", &[("useRegex", "true"), ("queueName", &pattern)]).await.expect_err("there is no connection");
@@ -66,7 +68,7 @@ async fn many_patterns_are_not_kept_for_ever() {
 #[tokio::test]
 async fn a_thousand_credentials_of_one_namespace_hurt_nobody_else() {
     let broker = broker(Options::default()).await;
-    let scaler = Scaler::start("creditsPerSecond: 1000000", &[], |_| {}).await;
+    let scaler = Scaler::start("creditsPerSecond: 1000000", QUIET, |_| {}).await;
     let good = ("connectionFromEnv", broker.connection_string());
     scaler.ask("shop", &[good]).await.expect("before the attack");
     let before = scaler.resident_kib();

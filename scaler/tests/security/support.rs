@@ -38,7 +38,7 @@ pub(crate) struct Scaler {
 
 impl Scaler {
     /// Starts one with this config file, `{folder}` in it being the folder that [`Self::file`] is about; `prepare` may put
-    /// files there first.
+    /// files there first. It logs all it can, unless the environment says otherwise.
     pub(crate) async fn start(config: &str, environment: Pairs<'_>, prepare: impl FnOnce(PathBuf)) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         prepare(folder.path().to_owned());
@@ -46,9 +46,9 @@ impl Scaler {
         let config = config.replace("{folder}", folder.path().to_str().expect("UTF-8"));
         std::fs::write(file("scaler.yaml"), config).expect("the folder is writable");
         let (config, ready) = (file("scaler.yaml"), file("ready.json"));
-        let flags = ["--log-level", "trace", "serve", "--listen", "127.0.0.1:0"];
-        let arguments = [&flags[..], &["--config", &config, "--ready-file", &ready]].concat();
-        let program = Program::start(env!("CARGO_BIN_EXE_scaler"), &arguments, environment);
+        let arguments = ["serve", "--listen", "127.0.0.1:0", "--config", &config, "--ready-file", &ready];
+        let environment = [&[("LOG_LEVEL", "trace")], environment].concat();
+        let program = Program::start(env!("CARGO_BIN_EXE_scaler"), &arguments, &environment);
         until("the scaler to be ready", async || std::path::Path::new(&ready).exists()).await;
         let ready: Ready =
             serde_json::from_str(&std::fs::read_to_string(&ready).expect("it was written")).expect("JSON");
