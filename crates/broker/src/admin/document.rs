@@ -160,6 +160,9 @@ impl Requested {
 
     /// Takes the value of an element that ends; elements elsewhere or unknown are ignored.
     fn close(&mut self, path: &[(String, bool)], text: &str) -> Result<(), DocumentError> {
+        if let Some(character) = text.chars().find(|character| !is_xml(*character)) {
+            return Err(DocumentError::Xml(format!("the character {character:?} is not allowed")));
+        }
         let text = text.trim();
         let element = match inside_description(path).as_deref() {
             Some([element]) => *element,
@@ -207,6 +210,11 @@ fn inside_description(path: &[(String, bool)]) -> Option<Vec<&str>> {
     let [(entry, true), (content, true), (_, true), below @ ..] = path else { return None };
     let here = entry == "entry" && content == "content" && below.iter().all(|(_, fits)| *fits);
     here.then(|| below.iter().map(|(name, _)| name.as_str()).collect())
+}
+
+/// Whether XML 1.0 has this character at all; what does not would make every document unreadable that it is written to.
+fn is_xml(character: char) -> bool {
+    matches!(character, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
 }
 
 fn resolve(reference: &quick_xml::events::BytesRef<'_>) -> Result<char, DocumentError> {

@@ -151,12 +151,16 @@ async fn what_is_not_supported_or_wrong_is_refused_in_its_own_words() {
     let lock = description("<LockDuration>PT10M</LockDuration>");
     let rule = EMPTY_DESCRIPTION.replace("QueueDescription", "RuleDescription");
     let large = "x".repeat(70_000);
+    // Written into a listing, either would make it unreadable for everybody.
+    let [named, plain] = ["&#x1;", "\u{1}"].map(|text| description(&format!("<UserMetadata>a{text}b</UserMetadata>")));
     for (method, path, body, status, wanted) in [
         ("PUT", "/new", session.as_str(), 501, "RequiresSession"),
         ("PUT", "/new", lock.as_str(), 400, "PT1S to PT5M"),
         ("PUT", "/new", rule.as_str(), 501, "RuleDescription"),
         ("PUT", "/new", "<entry", 400, "XML"),
         ("PUT", "/new", large.as_str(), 413, "65536"),
+        ("PUT", "/new", named.as_str(), 400, "character"),
+        ("PUT", "/new", plain.as_str(), 400, "character"),
         ("PUT", "/a%20b", EMPTY_DESCRIPTION, 400, "entity name"),
         ("GET", "/t/Subscriptions/s", "", 404, "No service is hosted"),
         ("POST", "/q/messages", "", 501, "over HTTP"),
