@@ -125,16 +125,13 @@ async fn add(faults: &Faults, body: Incoming) -> Response<Full<Bytes>> {
         Ok(parsed) if parsed.is_empty() => {
             problem(StatusCode::BAD_REQUEST, "the body holds no fault; write one a line")
         }
-        Ok(parsed) => {
-            let ids: Result<Vec<FaultId>, _> = parsed.into_iter().map(|fault| faults.add(fault)).collect();
-            match ids {
-                Err(error) => problem(StatusCode::CONFLICT, &error.to_string()),
-                Ok(ids) => {
-                    let reports: Vec<FaultReport> = ids.into_iter().filter_map(|id| faults.get(id)).collect();
-                    json(StatusCode::CREATED, &reports)
-                }
+        Ok(parsed) => match faults.add_all(parsed) {
+            Err(error) => problem(StatusCode::CONFLICT, &error.to_string()),
+            Ok(ids) => {
+                let reports: Vec<FaultReport> = ids.into_iter().filter_map(|id| faults.get(id)).collect();
+                json(StatusCode::CREATED, &reports)
             }
-        }
+        },
     }
 }
 

@@ -69,6 +69,31 @@ struct Added {
     faults: Vec<Active>,
 }
 
+impl Added {
+    fn add(&mut self, fault: Fault) -> Result<FaultId, TooManyFaults> {
+        if self.faults.len() >= MAX_FAULTS {
+            return Err(TooManyFaults);
+        }
+        self.last_id += 1;
+        let id = self.last_id;
+        tracing::warn!(id, %fault, "fault added");
+        let mut active = Active {
+            id,
+            ends: fault.lasts.and_then(|lasts| Instant::now().checked_add(lasts)),
+            hits: 0,
+            randomness: StdRng::seed_from_u64(fault.seed),
+            removed: CancellationToken::new(),
+            fault,
+        };
+        if active.fault.kind.is_instant() {
+            active.hits = 1;
+            active.fault.next = Some(1);
+        }
+        self.faults.push(active);
+        Ok(id)
+    }
+}
+
 /// How many times connections were told to drop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Drops {
@@ -216,29 +241,25 @@ impl Faults {
     /// Adds a fault; it applies from now on. One that happens once has happened when this returns, as far as it
     /// concerns the broker; its connections follow.
     pub fn add(&self, fault: Fault) -> Result<FaultId, TooManyFaults> {
-        let now = Instant::now();
+        let id = self.lock().add(fault.clone())?;
+        self.carry_out(fault);
+        Ok(id)
+    }
+
+    /// Adds several, all of them or none.
+    pub(crate) fn add_all(&self, faults: Vec<Fault>) -> Result<Vec<FaultId>, TooManyFaults> {
         let mut added = self.lock();
-        if added.faults.len() >= MAX_FAULTS {
+        if faults.len() > MAX_FAULTS - added.faults.len() {
             return Err(TooManyFaults);
         }
-        added.last_id += 1;
-        let id = added.last_id;
-        tracing::warn!(id, %fault, "fault added");
-        let mut active = Active {
-            id,
-            ends: fault.lasts.and_then(|lasts| now.checked_add(lasts)),
-            hits: 0,
-            randomness: StdRng::seed_from_u64(fault.seed),
-            removed: CancellationToken::new(),
-            fault,
-        };
-        if active.fault.kind.is_instant() {
-            active.hits = 1;
-            active.fault.next = Some(1);
-        }
-        let fault = active.fault.clone();
-        added.faults.push(active);
+        let ids = faults.iter().cloned().map(|fault| added.add(fault)).collect();
         drop(added);
+        faults.into_iter().for_each(|fault| self.carry_out(fault));
+        ids
+    }
+
+    /// Tells connections and links of a fault that was added.
+    fn carry_out(&self, fault: Fault) {
         let is_drop = fault.kind == FaultKind::Drop;
         self.shared.changes.send_modify(|drops| {
             drops.administration += u64::from(is_drop && fault.is_on(Plane::Administration));
@@ -248,7 +269,6 @@ impl Faults {
             // An error means that no connection is there.
             let _ = self.shared.detaches.send(Detach { condition, entity: fault.entity });
         }
-        Ok(id)
     }
 
     /// Removes a fault; what stands still because of it goes on. Whether there was one.

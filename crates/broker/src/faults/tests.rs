@@ -111,6 +111,10 @@ fn their_number_is_bounded() {
         faults.add(Fault::new(FaultKind::Reset)).expect("room");
     }
     assert_eq!(faults.add(Fault::new(FaultKind::Reset)), Err(TooManyFaults));
+    faults.remove(1);
+    let two = vec![Fault::new(FaultKind::Reset); 2];
+    assert_eq!(faults.add_all(two), Err(TooManyFaults), "there is room for one");
+    assert_eq!(faults.list().len(), MAX_FAULTS - 1, "all or none");
 }
 
 #[tokio::test]
