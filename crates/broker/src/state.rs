@@ -168,6 +168,12 @@ impl<C: Content> State<C> {
         self.entities.queue(&address.queue).is_some_and(|queue| queue.holds_lock(address.part, lock_token))
     }
 
+    /// The bytes that the messages of these numbers count together; 0 for one that is not there.
+    pub fn size_of(&self, address: &Address, numbers: &[SequenceNumber]) -> u64 {
+        let Some(queue) = self.entities.queue(&address.queue) else { return 0 };
+        numbers.iter().fold(0, |sum, number| sum.saturating_add(queue.size_of(address.part, *number)))
+    }
+
     /// Does what an event asks for and answers it. What it changes is noted as unsettled.
     fn handle(&mut self, event: Event<C>, effects: &mut Vec<Effect<C>>) {
         let now = self.now;

@@ -3,6 +3,8 @@
 //! Requests are AMQP maps with string keys. What this broker does not do (sessions, rules, batch deletion) is answered
 //! with 501 `amqp:not-implemented`.
 
+use std::collections::BTreeSet;
+
 use amqp::{Body, Map, Message, Value};
 use bytes::Bytes;
 use uuid::Uuid;
@@ -19,6 +21,8 @@ use crate::state::{
 
 /// Messages in one reply; a client that wants more asks again.
 const MAX_MESSAGES: usize = 1_000;
+/// Bytes of the messages that one reply gives away; it must hold all or none.
+const MAX_GIVEN_BYTES: u64 = 1 << 20;
 /// Tokens or numbers in one request.
 const MAX_ITEMS: usize = 5_000;
 
@@ -218,6 +222,14 @@ impl ManagementNode<'_> {
             Some(0) => ReceiveMode::ReceiveAndDelete,
             _ => ReceiveMode::PeekLock,
         };
+        let bytes = self.hub.read(|state| state.size_of(self.address, &sequence_numbers));
+        if bytes > MAX_GIVEN_BYTES {
+            return Err(Failed {
+                status: 413,
+                condition: "amqp:link:message-size-exceeded",
+                text: format!("The messages have {bytes} bytes; {MAX_GIVEN_BYTES} are given away at a time."),
+            });
+        }
         let deliveries: Vec<Delivery<_>> = self.hub.request(
             |request| Event::ReceiveDeferred { request, address: self.address.clone(), sequence_numbers, mode },
             |effect| match effect {
@@ -256,6 +268,7 @@ impl ManagementNode<'_> {
             }
         };
         // All or nothing, as far as it can be known beforehand.
+        let lock_tokens: BTreeSet<LockToken> = lock_tokens.into_iter().collect();
         let is_held = |token: &LockToken| self.hub.read(|state| state.holds_lock(self.address, token));
         if !lock_tokens.iter().all(is_held) {
             return Err(Refusal::LockLost.into());

@@ -16,7 +16,7 @@ use super::{LinkKind, Peer, management, refusals};
 use crate::access::TokenError;
 use crate::state::{Address, EntityName};
 
-/// Bytes of replies that may wait on one connection for credit; a request beyond that is rejected.
+/// With so many bytes of replies waiting on one connection, for credit or for their time, a request is rejected.
 const MAX_PENDING_BYTES: usize = 1 << 20;
 
 /// A node that answers requests.
@@ -102,6 +102,12 @@ impl Peer {
             AmqpError::new("amqp:precondition-failed", "no link is attached over which the reply could go")
         })?;
         let Admission { latency, refusal } = self.admit_request(node, request);
+        // Asked before anything is done: a reply that is not sent would lose the messages in it.
+        let waits = self.engine.sendable(reply_link) == 0 || !latency.is_zero();
+        if waits && self.pending_reply_bytes() >= MAX_PENDING_BYTES {
+            let text = format!("more than {MAX_PENDING_BYTES} bytes of replies wait on the connection");
+            return Err(AmqpError::new("amqp:resource-limit-exceeded", text));
+        }
         let denied = match refusal.map(Denied::reply) {
             Some(None) => return Ok(()),
             Some(denied) => denied,
@@ -131,7 +137,8 @@ impl Peer {
         let correlation_id = request.properties.as_ref().and_then(|properties| properties.message_id.clone());
         let properties = Properties { correlation_id, ..Properties::default() };
         let message = Message { properties: Some(properties), application_properties, body, ..Message::default() };
-        self.send_reply(reply_link, message.encode(), latency)
+        self.answer_after(latency, reply_link, LateAnswer::Reply(message.encode()));
+        Ok(())
     }
 
     /// The link over which the reply to a request goes.
@@ -154,17 +161,6 @@ impl Peer {
             .or_else(|| newest(&mut by_name.map(|(id, ..)| id)))
             .or_else(|| newest(&mut on_session.map(|(id, ..)| id)))
             .or_else(|| newest(&mut candidates().map(|(id, ..)| id)))
-    }
-
-    /// Sends a reply over its link after this latency; an error if too much waits already.
-    fn send_reply(&mut self, link: LinkId, reply: Bytes, latency: Duration) -> Result<(), AmqpError> {
-        let waits = self.engine.sendable(link) == 0 || !latency.is_zero();
-        if waits && self.pending_reply_bytes() + reply.len() > MAX_PENDING_BYTES {
-            let text = format!("more than {MAX_PENDING_BYTES} bytes of replies wait for credit on their links");
-            return Err(AmqpError::new("amqp:resource-limit-exceeded", text));
-        }
-        self.answer_after(latency, link, LateAnswer::Reply(reply));
-        Ok(())
     }
 
     /// Puts a reply at the end of those that go out over its link, as it has credit.

@@ -271,6 +271,11 @@ impl<C: Content> Queue<C> {
         }
     }
 
+    /// What one message counts.
+    pub(super) fn size_of(&self, part: Part, number: SequenceNumber) -> u64 {
+        self.part(part).backlog.get(number).map_or(0, |message| message.size_bytes)
+    }
+
     /// What its messages count, the dead-letter queues included.
     pub(super) fn size_bytes(&self) -> u64 {
         self.size_bytes

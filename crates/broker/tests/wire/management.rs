@@ -215,3 +215,40 @@ async fn a_request_without_a_reply_link_is_rejected() {
     let DeliveryState::Rejected(Some(error)) = outcome else { panic!("{outcome:?}") };
     assert_eq!(error.condition.as_str(), "amqp:precondition-failed");
 }
+
+#[tokio::test]
+async fn deferred_messages_come_in_one_reply_or_stay_where_they_are() {
+    let broker = broker_with(&["q"]).await;
+    let mut client = Client::login(&broker).await;
+    let sender = client.sender("q").await;
+    let receiver = client.receiver("q", 17).await;
+    let mut deferred = Vec::new();
+    for number in 0..17 {
+        let mut large = message(&number.to_string());
+        large.body = amqp::Body::data(vec![b'x'; 250_000]);
+        assert_eq!(client.send(sender, &large).await, DeliveryState::Accepted);
+        let received = client.receive(receiver).await;
+        deferred.push(received.sequence_number());
+        let defer = DeliveryState::Modified {
+            delivery_failed: None,
+            undeliverable_here: Some(true),
+            message_annotations: None,
+        };
+        assert_eq!(client.settle(receiver, received.id, defer.clone()).await, defer);
+    }
+    // Late replies wait on the connection; that one is large must not cost its messages.
+    broker.faults().add("latency=1ms,plane=amqp,operation=receive".parse().expect("a fault")).expect("room");
+    let node = client.node("q/$management").await;
+    let take = |deferred: &[i64]| {
+        let mut body = numbers(deferred);
+        body.insert("receiver-settle-mode", 0u32);
+        body
+    };
+    let reply = client.manage(node, "receive-by-sequence-number", take(&deferred)).await;
+    assert_eq!((reply.status(), reply.condition()), (413, Some("amqp:link:message-size-exceeded")));
+    for some in deferred.chunks(4) {
+        let reply = client.manage(node, "receive-by-sequence-number", take(some)).await;
+        assert_eq!(messages(&reply).len(), some.len());
+    }
+    assert_eq!(client.manage(node, "peek-message", peek(1, 10)).await.status(), 204, "all were taken");
+}
