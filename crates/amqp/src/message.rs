@@ -283,14 +283,22 @@ fn encode_header(header: &Header, out: &mut BytesMut) {
         .finish();
 }
 
+/// Some clients take other scalars for an id than the standard's four types; nobody takes a compound.
+fn id(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<Value>, DecodeError> {
+    fields.get(name, |value| {
+        let compound = matches!(value, Value::List(_) | Value::Map(_) | Value::Array(_) | Value::Described(_));
+        (!compound).then_some(value)
+    })
+}
+
 fn decode_properties(fields: &mut Fields<'_>) -> Result<Properties, DecodeError> {
     Ok(Properties {
-        message_id: fields.any()?,
+        message_id: id(fields, "properties.message-id")?,
         user_id: fields.binary("properties.user-id")?,
         to: fields.text("properties.to")?,
         subject: fields.text("properties.subject")?,
         reply_to: fields.text("properties.reply-to")?,
-        correlation_id: fields.any()?,
+        correlation_id: id(fields, "properties.correlation-id")?,
         content_type: fields.text("properties.content-type")?,
         content_encoding: fields.text("properties.content-encoding")?,
         absolute_expiry_time: fields.timestamp("properties.absolute-expiry-time")?,

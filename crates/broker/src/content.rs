@@ -3,11 +3,15 @@
 //! The body stays byte for byte what was sent. Annotations that the broker answers for (`x-opt-sequence-number` and the
 //! like) are dropped on the way in and written anew on the way out, with the exact types that strict clients want.
 
+mod packed;
+
 use std::time::Duration;
 
 use amqp::{DecodeError, Header, Map, Message, Properties, Value};
 use bytes::Bytes;
 use uuid::Uuid;
+
+use packed::Packed;
 
 use crate::state::{Content, Delivery, Lock, MessageView, NewMessage, Timestamp};
 
@@ -42,11 +46,11 @@ const OURS: [&str; 7] = [
 pub(crate) struct StoredMessage {
     durable: Option<bool>,
     priority: Option<u8>,
-    annotations: Map,
+    annotations: Packed,
     properties: Properties,
-    application_properties: Map,
+    application_properties: Packed,
     body: amqp::Body,
-    footer: Map,
+    footer: Packed,
     size_bytes: u64,
 }
 
@@ -58,11 +62,7 @@ impl Content for StoredMessage {
     }
 
     fn amend(&mut self, properties: &Map) {
-        for (key, value) in properties.iter() {
-            if let Some(key) = key.as_str() {
-                self.application_properties.insert(key, value.clone());
-            }
-        }
+        self.application_properties.merge(properties);
         self.size_bytes = self.to_message().encoded_len() as u64;
     }
 }
@@ -115,6 +115,14 @@ pub(crate) fn decode_transfer(
 /// Decodes one message as it is sent or scheduled.
 pub(crate) fn decode_message(encoded: &Bytes) -> Result<NewMessage<StoredMessage>, ContentError> {
     let mut message = Message::decode(encoded)?;
+    for name in OURS {
+        message.message_annotations.remove(name);
+    }
+    message.delivery_annotations = Map::default();
+    if message.encoded_len() < encoded.len() / 2 {
+        // The body shares the memory of all that came, most of which is not kept and so not counted.
+        message = Message::decode(&message.encode())?;
+    }
     let header = message.header.take().unwrap_or_default();
     let mut properties = message.properties.take().unwrap_or_default();
     check_keys(&properties, &message.message_annotations)?;
@@ -125,17 +133,14 @@ pub(crate) fn decode_message(encoded: &Bytes) -> Result<NewMessage<StoredMessage
     let time_to_live = time_to_live(&header, &properties);
     let scheduled_for =
         message.message_annotations.get(SCHEDULED).and_then(Value::as_timestamp).map(Timestamp::from_millis);
-    for name in OURS {
-        message.message_annotations.remove(name);
-    }
     let mut content = StoredMessage {
         durable: header.durable,
         priority: header.priority,
-        annotations: message.message_annotations,
+        annotations: Packed::new(message.message_annotations),
         properties,
-        application_properties: message.application_properties,
+        application_properties: Packed::new(message.application_properties),
         body: message.body,
-        footer: message.footer,
+        footer: Packed::new(message.footer),
         size_bytes: 0,
     };
     content.size_bytes = content.to_message().encoded_len() as u64;
@@ -168,11 +173,11 @@ impl StoredMessage {
         Message {
             header: Some(Header { durable: self.durable, priority: self.priority, ..Header::default() }),
             delivery_annotations: Map::default(),
-            message_annotations: self.annotations.clone(),
+            message_annotations: self.annotations.map(),
             properties: Some(self.properties.clone()),
-            application_properties: self.application_properties.clone(),
+            application_properties: self.application_properties.map(),
             body: self.body.clone(),
-            footer: self.footer.clone(),
+            footer: self.footer.map(),
         }
     }
 }
@@ -369,11 +374,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_kept_is_not_held_in_memory_by_what_is() {
+        let large = Map::from([("x-opt-sequence-number", Value::from("x".repeat(10_000)))]);
+        let body = Body::data(Bytes::from_static(b"small"));
+        for message in [
+            Message { delivery_annotations: large.clone(), ..Message::with_body(body.clone()) },
+            Message { message_annotations: large, ..Message::with_body(body) },
+        ] {
+            let encoded = message.encode();
+            let content = decode_message(&encoded).expect("valid").content;
+            assert_eq!(content.body, message.body);
+            assert!(!encoded.as_ptr_range().contains(&content.body.encoded().as_ptr()), "shares the memory of all");
+        }
+    }
+
+    #[test]
+    fn a_message_id_is_no_list() {
+        for id in [Value::List(vec![Value::Null; 3]), Value::described(1, Value::Null)] {
+            let properties = Properties { message_id: Some(id), ..Properties::default() };
+            let encoded = Message { properties: Some(properties), ..Message::default() }.encode();
+            assert!(matches!(decode_message(&encoded), Err(ContentError::Decode(_))));
+        }
+    }
+
+    #[test]
     fn amending_merges_and_counts() {
         let mut content = sent(&Message::default()).content;
         let before = content.size_bytes();
         content.amend(&Map::from([(Value::symbol("a"), Value::from("1")), (Value::Null, Value::Null)]));
-        assert_eq!(content.application_properties, Map::from([("a", "1")]));
+        assert_eq!(content.application_properties.map(), Map::from([("a", "1")]));
         assert!(content.size_bytes() > before);
     }
 

@@ -63,7 +63,9 @@ fn put_array(out: &mut BytesMut, items: &[Value]) {
         out.put_u8(0x40);
         return close_compound(out, start, 0xe0, 0);
     };
-    let compound = matches!(first, Value::List(_) | Value::Map(_) | Value::Array(_) | Value::Described(_));
+    // Nulls in an array take no bytes: in a list each takes one, so that nothing we write is larger than it looks.
+    let compound =
+        matches!(first, Value::Null | Value::List(_) | Value::Map(_) | Value::Array(_) | Value::Described(_));
     let alike = items.iter().all(|item| std::mem::discriminant(item) == std::mem::discriminant(first));
     if compound || !alike {
         return put_list(out, items);

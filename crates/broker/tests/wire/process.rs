@@ -5,6 +5,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use amqp::{DeliveryState, Map, Message, Value};
+
+use super::client::Client;
 use super::http::raw;
 
 /// A child that does not outlive its test.
@@ -40,6 +43,13 @@ impl Process {
             let _ = sender.send(read.map(|_| line));
         });
         line.recv_timeout(Duration::from_secs(20)).expect("a line in time").expect("readable")
+    }
+
+    /// What its memory takes now, in KiB: `VmRSS` of proc(5).
+    fn memory_kib(&self) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("proc(5)");
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("proc(5)");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     /// Waits for the end; with it comes everything it wrote on stderr.
@@ -138,4 +148,29 @@ fn bad_arguments_are_one_clear_line() {
         assert!(error.is_some(), "{arguments:?}: {text}");
         assert!(!text.contains("panicked"), "{text}");
     }
+}
+
+/// A null takes one byte on the wire and forty in memory when it is decoded.
+#[tokio::test]
+async fn messages_take_about_the_memory_that_they_count() {
+    let mut broker = Process::start(&["--listen", "127.0.0.1:0", "--queue", "q"]);
+    let line = broker.ready_line();
+    let address = line.split('"').nth(3).expect("an address").parse().expect("an address");
+    let mut client = Client::connect(address).await.with_token().await;
+    let sender = client.sender("q").await;
+    let nulls = |name: &str| Map::from([(name, Value::List(vec![Value::Null; 80_000]))]);
+    let message = Message {
+        message_annotations: nulls("x-opt-mine"),
+        application_properties: nulls("mine"),
+        footer: nulls("mine"),
+        ..Message::default()
+    };
+    assert_eq!(client.send(sender, &message).await, DeliveryState::Accepted, "what decoding takes is there now");
+    let before = broker.memory_kib();
+    for _ in 0..20 {
+        assert_eq!(client.send(sender, &message).await, DeliveryState::Accepted);
+    }
+    let counted = 20 * message.encoded_len() as u64 / 1024;
+    let taken = broker.memory_kib().saturating_sub(before);
+    assert!(taken < 4 * counted, "{taken} KiB for messages of {counted} KiB");
 }
