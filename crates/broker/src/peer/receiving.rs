@@ -27,8 +27,9 @@ const SESSION_FILTER: &str = "com.microsoft:session-filter";
 pub(super) struct Receiving {
     pub(super) id: ReceiverId,
     pub(super) address: Address,
-    /// Deliveries written to the link so far.
-    written: u64,
+    /// Deliveries that the state handed over and that wait no longer: written to the link, or given back. The state counts
+    /// both as delivered.
+    handled: u64,
     /// What the state was last told it may deliver in all.
     limit: u64,
     /// Deliveries that wait for the session's window.
@@ -60,7 +61,7 @@ impl Peer {
         let receiving = Receiving {
             id,
             address,
-            written: 0,
+            handled: 0,
             limit: 0,
             pending: VecDeque::new(),
             unsettled: HashMap::new(),
@@ -108,7 +109,7 @@ impl Peer {
         let sendable = u64::from(self.engine.sendable(link));
         let Some(receiving) = receiving(&mut self.links, link) else { return };
         let room = MAX_UNSETTLED.saturating_sub(receiving.unsettled.len() as u64);
-        let limit = receiving.written + sendable.min(window).min(room);
+        let limit = receiving.handled + sendable.min(window).min(room);
         if limit != receiving.limit {
             receiving.limit = limit;
             self.hub.tell(Event::Credit { receiver: receiving.id, limit });
@@ -136,6 +137,7 @@ impl Peer {
             return;
         }
         let pending = std::mem::take(&mut receiving.pending);
+        receiving.handled += pending.len() as u64;
         let address = receiving.address.clone();
         // First the limit, or the state would hand the same messages over again.
         self.grant(link);
@@ -157,7 +159,7 @@ impl Peer {
             };
             match self.engine.send(link, outgoing) {
                 Ok(id) => {
-                    receiving.written += 1;
+                    receiving.handled += 1;
                     self.settings.counters.count(Operation::Receive, counters::Outcome::Ok, 1);
                     self.settings.budget.charge(1, Instant::now());
                     if let Some(lock) = delivery.lock {
@@ -182,7 +184,7 @@ impl Peer {
         if let Some(receiving) = receiving(&mut self.links, link) {
             receiving.is_drained = true;
             // The rest of the limit is void, as is the rest of the link's credit.
-            receiving.limit = receiving.written + receiving.pending.len() as u64;
+            receiving.limit = receiving.handled + receiving.pending.len() as u64;
         }
         self.answer_drain(link);
     }

@@ -1,12 +1,16 @@
-//! A connection over streams that behave as sockets may: they hold bytes back, or bring them at an awkward moment.
+//! A connection over streams that behave as sockets may: they hold bytes back, or bring them at an awkward moment. And
+//! a peer without a socket, so that what is read comes exactly between two things the state does.
 
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
+use amqp::{Attach, Body, Message};
 use tokio::io::ReadBuf;
 
 use super::*;
-use crate::state::{Config, State};
+use crate::access::{Permit, Rights};
+use crate::content::decode_message;
+use crate::state::{self, Config, QueueProperties, State};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 /// The protocol header of AMQP over SASL, with which a client begins and a server answers.
@@ -88,4 +92,85 @@ async fn bytes_sent_after_a_fault_was_added_stand_still_although_the_connection_
     };
     tokio::time::timeout(DEADLINE, answer).await.expect("goes on in time");
     assert_eq!(header, HEADER);
+}
+
+/// A client's engine and a peer, wired to each other. There is the queue `q`, and the client has a token.
+struct Wired {
+    client: Connection,
+    session: SessionId,
+    peer: Peer,
+}
+
+impl Wired {
+    fn new(faults: &Faults) -> Self {
+        let hub = hub();
+        let name = queue();
+        let create = |request| state::Event::CreateQueue { request, name, properties: QueueProperties::default() };
+        hub.request(create, Some);
+        let mut peer = Peer::new(hub, settings(faults), CancellationToken::new());
+        peer.permits.add(Permit { scope: String::new(), rights: Rights::ALL, expires: None }).expect("room");
+        let mut client = Connection::new(amqp::Config::client("client", "localhost"), Instant::now());
+        Self { session: client.begin(), client, peer }
+    }
+
+    fn attach(&mut self, attach: Attach) -> LinkId {
+        let link = self.client.attach(self.session, attach).expect("open");
+        assert_eq!(self.deliveries(), 0);
+        link
+    }
+
+    /// Stores messages in the queue.
+    fn store(&self, count: u64, body: &Body) {
+        for _ in 0..count {
+            let messages = vec![decode_message(&Message::with_body(body.clone()).encode()).expect("a message")];
+            let sent = self.peer.hub.request(
+                |request| state::Event::Send { request, to: queue(), messages },
+                |effect| match effect {
+                    state::Effect::Sent { result, .. } => Some(result),
+                    _ => None,
+                },
+            );
+            sent.expect("stored");
+        }
+    }
+
+    /// Carries bytes until both are quiet; how many deliveries came to the client.
+    fn deliveries(&mut self) -> usize {
+        let mut deliveries = 0;
+        loop {
+            let up = self.client.take_output();
+            self.peer.engine.receive(&up, Instant::now());
+            self.peer.work();
+            let down = std::mem::take(&mut self.peer.output);
+            self.client.receive(&down, Instant::now());
+            if up.is_empty() && down.is_empty() {
+                return deliveries;
+            }
+            while let Some(event) = self.client.next_event() {
+                deliveries += usize::from(matches!(event, Event::Delivery { .. }));
+            }
+        }
+    }
+}
+
+fn queue() -> EntityName {
+    EntityName::new("q").expect("a name")
+}
+
+#[test]
+fn credit_counts_in_full_after_deliveries_were_given_back() {
+    let mut wired = Wired::new(&Faults::default());
+    let link = wired.attach(Attach::receiver("in", "q", "here"));
+    wired.client.set_credit(link, 10).expect("attached");
+    assert_eq!(wired.deliveries(), 0);
+    // Ten are under way to the connection when it reads that the client takes its credit back.
+    wired.store(10, &Body::empty());
+    wired.client.set_credit(link, 0).expect("attached");
+    assert_eq!(wired.deliveries(), 0);
+    for (credit, wanted) in [(5, 5), (1, 1), (12, 4)] {
+        wired.client.set_credit(link, credit).expect("attached");
+        assert_eq!(wired.deliveries(), wanted, "of credit {credit}");
+    }
+    wired.store(20, &Body::empty());
+    assert_eq!(wired.deliveries(), 8, "what was left of the last credit");
 }
