@@ -293,7 +293,8 @@ impl Faults {
         self.lock().faults.iter().find(|active| active.id == id).map(|active| active.report(now))
     }
 
-    /// What becomes of something that is about to be answered. Latencies add up; the first that denies it decides.
+    /// What becomes of something that is about to be answered. Latencies add up, wherever they are; the first that denies
+    /// it decides, and later ones have not happened.
     pub(crate) fn judge(&self, asked: &Asked<'_>) -> Verdict {
         let now = Instant::now();
         let mut verdict = Verdict::default();
@@ -305,11 +306,11 @@ impl Faults {
                 if active.happens(now) {
                     verdict.latency += active.latency(from, to);
                 }
-            } else if let Some(denial) = active.denial().filter(|denial| denial.fits(asked))
+            } else if verdict.denial.is_none()
+                && let Some(denial) = active.denial().filter(|denial| denial.fits(asked))
                 && active.happens(now)
             {
                 verdict.denial = Some(denial);
-                break;
             }
         }
         verdict

@@ -20,6 +20,11 @@ fn hits(faults: &Faults) -> Vec<(bool, u64)> {
 
 #[test]
 fn latencies_add_up_and_the_first_denial_decides() {
+    for texts in [["latency=3s", "throttle"], ["throttle", "latency=3s"]] {
+        let verdict = faults(&texts).judge(&get("q"));
+        assert_eq!((verdict.latency, verdict.denial.is_some()), (Duration::from_secs(3), true), "{texts:?}");
+    }
+
     let faults = faults(&["latency=1s", "latency=2s,entity=q", "busy", "throttle"]);
     let verdict = faults.judge(&get("q"));
     assert_eq!(verdict.latency, Duration::from_secs(3));
