@@ -39,7 +39,7 @@ impl Outcome {
     pub const ALL: [Self; 6] =
         [Self::Ok, Self::NotFound, Self::Unauthorized, Self::Throttled, Self::Refused, Self::Error];
 
-    /// The outcome that an HTTP status, or the status of a `$management` reply, stands for.
+    /// The outcome that an HTTP status stands for.
     pub(crate) fn of_status(status: StatusCode) -> Self {
         match status {
             StatusCode::NOT_FOUND => Self::NotFound,
@@ -51,6 +51,12 @@ impl Outcome {
             status if status.is_server_error() => Self::Error,
             _ => Self::Refused,
         }
+    }
+
+    /// The outcome that the status of a `$management` reply stands for.
+    pub(crate) fn of_reply(status: i32) -> Self {
+        let status = u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
+        status.map_or(Self::Error, Self::of_status)
     }
 
     /// The outcome that an AMQP error stands for.
@@ -166,11 +172,10 @@ impl Counters {
     }
 
     /// Counts a request to a `$management` node, if it is of a kind that costs credits.
-    pub(crate) fn count_management(&self, request: &Message, status: i32, messages: u64) {
+    pub(crate) fn count_management(&self, request: &Message, outcome: Outcome, messages: u64) {
         let operation = request.application_properties.get("operation").and_then(Value::as_str);
         let Some(operation) = operation.and_then(Operation::of_management) else { return };
-        let status = u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
-        self.count(operation, status.map_or(Outcome::Error, Outcome::of_status), messages);
+        self.count(operation, outcome, messages);
     }
 
     /// Counts an accepted connection for as long as the guard lives.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::requests::{Reply, RequestNode};
 use super::{Peer, management, refusals};
 use crate::address::{covers, scope_of};
-use crate::counters::Operation;
+use crate::counters::{Operation, Outcome};
 use crate::faults::{Asked, Denial, Detach, Plane};
 
 const UNAUTHORIZED: &str = "amqp:unauthorized-access";
@@ -88,10 +88,13 @@ impl Peer {
         admission
     }
 
-    /// Counts a request to a `$management` node, and charges what it cost more than was taken before.
-    pub(super) fn settle_account(&self, request: &Message, reply: &Reply) {
-        self.settings.counters.count_management(request, reply.status, reply.messages);
-        self.settings.budget.charge(reply.messages.saturating_sub(1), Instant::now());
+    /// Counts a request to a node, whatever became of it, and charges what it cost more than was taken before. Those to
+    /// `$cbs` cost nothing.
+    pub(super) fn settle_account(&self, node: &RequestNode, request: &Message, outcome: Outcome, messages: u64) {
+        if matches!(node, RequestNode::Management(_)) {
+            self.settings.counters.count_management(request, outcome, messages);
+            self.settings.budget.charge(messages.saturating_sub(1), Instant::now());
+        }
     }
 
     /// Takes the credits for so many messages out of the namespace's budget.

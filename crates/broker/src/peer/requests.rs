@@ -14,6 +14,7 @@ use super::admission::{Admission, Denied, LateAnswer};
 use super::attaching::MAX_NAME_BYTES;
 use super::{LinkKind, Peer, management, refusals};
 use crate::access::TokenError;
+use crate::counters::Outcome;
 use crate::state::{Address, EntityName};
 
 /// With so many bytes of replies waiting on one connection, for credit or for their time, a request is rejected.
@@ -80,7 +81,13 @@ impl Peer {
         let Some(LinkKind::Requests(node)) = self.links.get(&link).map(|link| &link.kind) else { return };
         let node = node.clone();
         let state = match Message::decode(&delivery.payload) {
-            Ok(request) => self.answer(link, &node, &request),
+            Ok(request) => {
+                let answered = self.answer(link, &node, &request);
+                if let Err(error) = &answered {
+                    self.settle_account(&node, &request, Outcome::of_condition(error.condition.as_str()), 0);
+                }
+                answered
+            }
             Err(error) => Err(AmqpError::new("amqp:decode-error", refusals::tracked(&format!("{error}.")))),
         };
         let state = match state {
@@ -109,7 +116,10 @@ impl Peer {
             return Err(AmqpError::new("amqp:resource-limit-exceeded", text));
         }
         let denied = match refusal.map(Denied::reply) {
-            Some(None) => return Ok(()),
+            Some(None) => {
+                self.settle_account(node, request, Outcome::Error, 0);
+                return Ok(());
+            }
             Some(denied) => denied,
             None => None,
         };
@@ -121,7 +131,7 @@ impl Peer {
             RequestNode::Management(address) => {
                 let host = self.host();
                 let reply = denied.unwrap_or_else(|| management::answer(&self.hub, address, request, &host));
-                self.settle_account(request, &reply);
+                self.settle_account(node, request, Outcome::of_reply(reply.status), reply.messages);
                 ("statusCode", "statusDescription", "errorCondition", reply)
             }
         };

@@ -4,12 +4,14 @@
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use amqp::{Attach, Body, Message};
+use amqp::{Attach, Body, Map, Message, Outgoing, Value};
+use bytes::Bytes;
 use tokio::io::ReadBuf;
 
 use super::*;
 use crate::access::{Permit, Rights};
 use crate::content::decode_message;
+use crate::counters::{Operation, Outcome};
 use crate::state::{self, Config, QueueProperties, State};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -134,6 +136,25 @@ impl Wired {
         }
     }
 
+    /// Asks to look at a message, over a link to `q/$management`.
+    fn peek(&mut self, link: LinkId) {
+        let arguments = Map::from([("from-sequence-number", Value::Long(0)), ("message-count", Value::Int(1))]);
+        let request = Message {
+            application_properties: Map::from([("operation", "com.microsoft:peek-message")]),
+            ..Message::with_body(Body::value(&Value::Map(arguments)))
+        };
+        let tag = Bytes::from_static(b"tag");
+        let request = Outgoing { tag, message_format: 0, payload: request.encode(), settled: true };
+        self.client.send(link, request).expect("credit");
+        assert_eq!(self.deliveries(), 0);
+    }
+
+    fn peeks(&self) -> Vec<(Outcome, u64)> {
+        let counts = self.peer.settings.counters.snapshot();
+        let peeks = counts.operations.get(&Operation::Peek).into_iter().flatten();
+        peeks.map(|(outcome, tally)| (*outcome, tally.operations)).collect()
+    }
+
     /// Carries bytes until both are quiet; how many deliveries came to the client.
     fn deliveries(&mut self) -> usize {
         let mut deliveries = 0;
@@ -173,4 +194,24 @@ fn credit_counts_in_full_after_deliveries_were_given_back() {
     }
     wired.store(20, &Body::empty());
     assert_eq!(wired.deliveries(), 8, "what was left of the last credit");
+}
+
+#[test]
+fn requests_count_that_are_not_answered_and_that_are_rejected() {
+    let faults = Faults::default();
+    let mut wired = Wired::new(&faults);
+    let requests = wired.attach(Attach::sender("requests", "here", "q/$management"));
+    wired.peek(requests);
+    assert_eq!(wired.peeks(), [(Outcome::Refused, 1)], "there is no link for the reply");
+
+    wired.attach(Attach::receiver("replies", "q/$management", "here"));
+    faults.add("stall,operation=peek".parse().expect("a fault")).expect("room");
+    wired.peek(requests);
+    assert_eq!(wired.peeks(), [(Outcome::Refused, 1), (Outcome::Error, 1)]);
+    faults.clear();
+
+    // Replies wait on the connection, as their link has no credit, until they are too many.
+    wired.store(1, &Body::data(vec![b'x'; 250_000]));
+    (0..6).for_each(|_| wired.peek(requests));
+    assert_eq!(wired.peeks(), [(Outcome::Ok, 5), (Outcome::Refused, 2), (Outcome::Error, 1)]);
 }
