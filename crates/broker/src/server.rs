@@ -3,6 +3,7 @@
 //! Each connection is a task; their number is capped. The state lives in the [`Hub`], so a broker that is shut down, or
 //! dropped, takes everything with it.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,6 +56,12 @@ pub enum StartError {
     /// No shared access key, so that nobody could sign.
     #[error("no shared access key is given")]
     NoKey,
+    /// Two shared access keys have one name, by which a token says which key signed it.
+    #[error("two shared access keys are named {name:?}")]
+    RepeatedKey {
+        /// As given.
+        name: String,
+    },
     /// TLS cannot be served.
     #[error("cannot serve TLS")]
     Tls(#[from] TlsError),
@@ -117,6 +124,10 @@ impl Broker {
             credits_per_second,
         } = options;
         let key = keys.first().ok_or(StartError::NoKey)?.clone();
+        let mut names = HashSet::new();
+        if let Some(repeated) = keys.iter().find(|key| !names.insert(&key.name)) {
+            return Err(StartError::RepeatedKey { name: repeated.name.clone() });
+        }
         let mut listeners = Vec::with_capacity(listen.len());
         for address in listen {
             let failed = |source| StartError::Listen { address, source };

@@ -140,6 +140,11 @@ fn bad_arguments_are_one_clear_line() {
         (vec!["--listen", "127.0.0.1:0", "--tls-generate", "a b"], 1, "\"a b\" is neither".to_owned()),
         (vec!["--control-key-file", "/no/such"], 1, "--control-key-file /no/such".to_owned()),
         (vec!["--shared-access-key", "n=k,rights=read"], 1, "listen, send and manage".to_owned()),
+        (
+            vec!["--listen", "127.0.0.1:0", "--shared-access-key", "n=k", "--shared-access-key", "n=another"],
+            1,
+            "two shared access keys are named \"n\"".to_owned(),
+        ),
         (vec!["--credits-per-second", "0"], 2, "--credits-per-second".to_owned()),
     ] {
         let (status, text) = Process::start(&arguments).end();
