@@ -168,7 +168,7 @@ impl Connection {
         self.phase == Phase::Closed
     }
 
-    /// What the peer said of itself, once it has.
+    /// What the peer said of itself, once it has; but for its properties, which are not kept.
     pub fn peer(&self) -> Option<&Open> {
         self.peer.as_ref()
     }

@@ -8,7 +8,7 @@ use super::{Connection, ConnectionRole, Event};
 use crate::delivery::AmqpError;
 use crate::frame::{AMQP_HEADER, SASL_HEADER, Sasl, put_frame};
 use crate::performative::{Open, Performative};
-use crate::value::Symbol;
+use crate::value::{Map, Symbol};
 
 /// What a server offers, in this order: some clients take the first that they know, one insists on the first.
 const MECHANISMS: [&str; 4] = ["MSSBCBS", "PLAIN", "ANONYMOUS", "EXTERNAL"];
@@ -115,6 +115,8 @@ impl Connection {
 
     pub(super) fn on_open(&mut self, mut open: Open, now: Instant) {
         open.max_frame_size = open.max_frame_size.max(MIN_MAX_FRAME_SIZE);
+        // They come before any login, take forty times their bytes when decoded, and nobody asks for them.
+        open.properties = Map::default();
         if self.config.role == ConnectionRole::Server {
             self.write_own_open();
         }

@@ -111,6 +111,16 @@ fn opens_whatever_way_the_stream_is_cut() {
 }
 
 #[test]
+fn what_the_peer_says_of_itself_is_kept_without_its_properties() {
+    let mut pair = Pair::new();
+    let nulls = Value::List(vec![Value::Null; 10_000]);
+    pair.client.config.properties = Map::from([("product", nulls)]);
+    pair.run();
+    let open = pair.server.peer().unwrap();
+    assert_eq!((open.container_id.as_str(), &open.properties), ("client", &Map::default()));
+}
+
+#[test]
 fn a_server_keeps_its_amqp_header_back_until_the_client_has_sent_its_own() {
     let now = Instant::now();
     let mut server = Connection::new(Config::server("server"), now);
