@@ -1,6 +1,7 @@
 //! The engine from outside: values and messages by properties, a whole conversation through other people's codecs, and
 //! hostile input.
 
+mod arrays;
 mod conversation;
 mod differential;
 mod hostile;
