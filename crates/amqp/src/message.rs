@@ -221,6 +221,18 @@ impl Message {
 
     /// Appends the encoded message.
     pub fn encode_into(&self, out: &mut BytesMut) {
+        self.encode_sections(&self.body.0, out);
+    }
+
+    /// The length of the encoded message, in bytes.
+    pub fn encoded_len(&self) -> usize {
+        let mut out = BytesMut::new();
+        self.encode_sections(&[], &mut out);
+        out.len() + self.body.0.len()
+    }
+
+    /// Appends all sections, with these for the body's.
+    fn encode_sections(&self, body: &[u8], out: &mut BytesMut) {
         if let Some(header) = &self.header {
             encode_header(header, out);
         }
@@ -230,16 +242,8 @@ impl Message {
             encode_properties(properties, out);
         }
         put_map_section(out, APPLICATION_PROPERTIES, &self.application_properties);
-        out.extend_from_slice(&self.body.0);
+        out.extend_from_slice(body);
         put_map_section(out, FOOTER, &self.footer);
-    }
-
-    /// The length of the encoded message, in bytes.
-    pub fn encoded_len(&self) -> usize {
-        let mut out = BytesMut::new();
-        let without_body = Self { body: Body::empty(), ..self.clone() };
-        without_body.encode_into(&mut out);
-        out.len() + self.body.0.len()
     }
 }
 
