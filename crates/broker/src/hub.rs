@@ -111,7 +111,7 @@ impl Hub {
     /// (without a lock) cannot be given back.
     pub(crate) fn release(&self, address: &Address, delivery: &Delivery<StoredMessage>) {
         let Some(lock) = delivery.lock else {
-            tracing::debug!(queue = %address, "a message received and deleted was lost with its link");
+            tracing::info!(queue = %address, "a message received and deleted was lost with its link");
             return;
         };
         let result = self.settle(address, lock.token, Outcome::Release);
