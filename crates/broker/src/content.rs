@@ -15,6 +15,13 @@ use packed::Packed;
 
 use crate::state::{Content, Delivery, Lock, MessageView, NewMessage, Timestamp};
 
+/// The largest message or batch, in bytes: that of a Service Bus entity of the standard tier.
+pub(crate) const MAX_MESSAGE_BYTES: u64 = 262_144;
+/// What a message stored may have more than was sent: a header, an id, fields that were left off.
+const ADDED_BYTES: u64 = 128;
+/// What changes and the reason of a dead-lettering may add to the largest message: as much as all properties of a message
+/// may have on the service.
+const AMENDED_BYTES: u64 = 65_536;
 /// The message format of a batch: a message whose data sections are messages.
 pub(crate) const BATCH_FORMAT: u32 = 0x8001_3700;
 /// Service Bus's limit for message ids, session ids and partition keys, in characters.
@@ -57,6 +64,8 @@ pub(crate) struct StoredMessage {
 impl Content for StoredMessage {
     type Properties = Map;
 
+    const MAX_BYTES: u64 = MAX_MESSAGE_BYTES + AMENDED_BYTES;
+
     fn size_bytes(&self) -> u64 {
         self.size_bytes
     }
@@ -76,6 +85,8 @@ pub(crate) enum ContentError {
     TooLong { field: &'static str },
     #[error("the batch has more than {MAX_BATCH_MESSAGES} messages")]
     TooMany,
+    #[error("what was sent has {size_bytes} bytes when it is stored; {MAX_MESSAGE_BYTES} are allowed")]
+    TooLarge { size_bytes: u64 },
     #[error("message format {0:#010x} is not known; known are 0 and {BATCH_FORMAT:#010x}")]
     Format(u32),
 }
@@ -86,7 +97,7 @@ impl ContentError {
         match self {
             Self::Decode(_) => "amqp:decode-error",
             Self::TooLong { .. } => "com.microsoft:argument-out-of-range",
-            Self::TooMany => "amqp:link:message-size-exceeded",
+            Self::TooMany | Self::TooLarge { .. } => "amqp:link:message-size-exceeded",
             Self::Format(_) => "amqp:not-implemented",
         }
     }
@@ -98,7 +109,7 @@ pub(crate) fn decode_transfer(
     payload: &Bytes,
 ) -> Result<Vec<NewMessage<StoredMessage>>, ContentError> {
     match message_format {
-        0 => Ok(vec![decode_message(payload)?]),
+        0 => decode_messages([payload.clone()]),
         BATCH_FORMAT => {
             // The envelope's own sections repeat what the first message says.
             let items = Message::decode(payload)?.body.data_sections();
@@ -106,44 +117,64 @@ pub(crate) fn decode_transfer(
                 return Err(ContentError::TooMany);
             }
             // Each message gets memory of its own: the last one left must not keep the whole batch alive.
-            items.iter().map(|item| decode_message(&Bytes::copy_from_slice(item))).collect()
+            decode_messages(items.iter().map(|item| Bytes::copy_from_slice(item)))
         }
         other => Err(ContentError::Format(other)),
     }
 }
 
-/// Decodes one message as it is sent or scheduled.
-pub(crate) fn decode_message(encoded: &Bytes) -> Result<NewMessage<StoredMessage>, ContentError> {
+/// Decodes messages that came together, as they are sent or scheduled. They have come within the limit, and are held to it
+/// again as they are stored: in arrays with elements that take no bytes, they may be many times as large.
+pub(crate) fn decode_messages(
+    encoded: impl IntoIterator<Item = Bytes>,
+) -> Result<Vec<NewMessage<StoredMessage>>, ContentError> {
+    let mut messages = Vec::new();
+    let (mut size_bytes, mut max_bytes) = (0, MAX_MESSAGE_BYTES);
+    for encoded in encoded {
+        let message = decode_message(&encoded)?;
+        size_bytes += message.content.size_bytes;
+        max_bytes += ADDED_BYTES;
+        if size_bytes > max_bytes {
+            return Err(ContentError::TooLarge { size_bytes });
+        }
+        messages.push(message);
+    }
+    Ok(messages)
+}
+
+fn decode_message(encoded: &Bytes) -> Result<NewMessage<StoredMessage>, ContentError> {
     let mut message = Message::decode(encoded)?;
     for name in OURS {
         message.message_annotations.remove(name);
     }
     message.delivery_annotations = Map::default();
-    if message.encoded_len() < encoded.len() / 2 {
-        // The body shares the memory of all that came, most of which is not kept and so not counted.
-        message = Message::decode(&message.encode())?;
-    }
     let header = message.header.take().unwrap_or_default();
-    let mut properties = message.properties.take().unwrap_or_default();
-    check_keys(&properties, &message.message_annotations)?;
+    let properties = message.properties.get_or_insert_default();
+    check_keys(properties, &message.message_annotations)?;
+    let time_to_live = time_to_live(&header, properties);
     if properties.message_id.is_none() {
         // Some SDKs cannot renew locks of messages without an id.
         properties.message_id = Some(Value::String(Uuid::new_v4().simple().to_string()));
     }
-    let time_to_live = time_to_live(&header, &properties);
+    let Header { durable, priority, .. } = header;
+    message.header = Some(Header { durable, priority, ..Header::default() });
+    let size_bytes = message.encoded_len();
+    if size_bytes < encoded.len() / 2 {
+        // The body shares the memory of all that came, most of which is not kept and so not counted.
+        message = Message::decode(&message.encode())?;
+    }
     let scheduled_for =
         message.message_annotations.get(SCHEDULED).and_then(Value::as_timestamp).map(Timestamp::from_millis);
-    let mut content = StoredMessage {
-        durable: header.durable,
-        priority: header.priority,
+    let content = StoredMessage {
+        durable,
+        priority,
         annotations: Packed::new(message.message_annotations),
-        properties,
+        properties: message.properties.unwrap_or_default(),
         application_properties: Packed::new(message.application_properties),
         body: message.body,
         footer: Packed::new(message.footer),
-        size_bytes: 0,
+        size_bytes: size_bytes as u64,
     };
-    content.size_bytes = content.to_message().encoded_len() as u64;
     Ok(NewMessage { content, time_to_live, scheduled_for })
 }
 
@@ -397,6 +428,40 @@ mod tests {
         }
     }
 
+    /// A message with a property that is an array of so many elements, which take no bytes.
+    fn with_array(constructor: &[u8], count: u32, body: usize) -> Bytes {
+        let array_size = 4 + constructor.len() as u32;
+        let map_size = 4 + 3 + 5 + array_size;
+        let mut encoded = vec![0x00, 0x53, 0x74, 0xd1];
+        encoded.extend([map_size, 2].map(u32::to_be_bytes).concat());
+        encoded.extend(b"\xa1\x01k\xf0");
+        encoded.extend([array_size, count].map(u32::to_be_bytes).concat());
+        encoded.extend(constructor);
+        encoded.extend(&Body::data(vec![0; body]).encoded()[..]);
+        encoded.into()
+    }
+
+    #[test]
+    fn what_is_stored_is_not_larger_than_what_may_be_sent() {
+        let largest = Message::with_body(Body::data(vec![0; MAX_MESSAGE_BYTES as usize - 8])).encode();
+        assert_eq!(largest.len() as u64, MAX_MESSAGE_BYTES);
+        assert!(decode_transfer(0, &largest).is_ok(), "an id is added");
+        let batch = |item: Bytes, count| Message::with_body(Body::data_sections_from(vec![item; count])).encode();
+        let small = Message::with_body(Body::value(&Value::Null)).encode();
+        assert_eq!(decode_transfer(BATCH_FORMAT, &batch(small, 4_000)).map(|messages| messages.len()), Ok(4_000));
+
+        let described = [&[0x00, 0xa3, 29][..], &[b'd'; 29], &[0x40]].concat();
+        for (format, transfer) in [
+            (0, with_array(&described, 260_000, 262_000)),
+            (0, with_array(&[0x44], 260_000, 262_000)),
+            (BATCH_FORMAT, batch(with_array(&[0x44], 1_000, 0), 100)),
+        ] {
+            assert!(transfer.len() as u64 <= MAX_MESSAGE_BYTES);
+            let refused = decode_transfer(format, &transfer).map(|messages| messages.len());
+            assert!(matches!(refused, Err(ContentError::TooLarge { .. })), "{refused:?}");
+        }
+    }
+
     #[test]
     fn amending_merges_and_counts() {
         let mut content = sent(&Message::default()).content;
@@ -413,6 +478,8 @@ mod tests {
             for format in [0, BATCH_FORMAT] {
                 if let Ok(messages) = decode_transfer(format, &payload) {
                     for new in messages {
+                        let written = new.content.to_message().encode();
+                        prop_assert_eq!(new.content.size_bytes, written.len() as u64);
                         encode_peeked(&view(new.content), false);
                     }
                 }

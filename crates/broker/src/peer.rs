@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, Right};
 use crate::budget::Budget;
+use crate::content::MAX_MESSAGE_BYTES;
 use crate::counters::Counters;
 use crate::faults::{self, Detach, Faults, Plane};
 use crate::hub::{Hub, PeerId, Push};
@@ -37,8 +38,6 @@ use permits::Permits;
 use receiving::Receiving;
 use requests::{Replies, RequestNode};
 
-/// The largest message or batch, in bytes: that of a Service Bus entity of the standard tier.
-const MAX_MESSAGE_BYTES: u64 = 262_144;
 /// With this many bytes waiting to be written, nothing more is read or produced.
 const HIGH_WATER: usize = 512 * 1024;
 const READ_BYTES: usize = 16 * 1024;

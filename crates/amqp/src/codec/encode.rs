@@ -63,7 +63,9 @@ fn put_array(out: &mut BytesMut, items: &[Value]) {
         out.put_u8(0x40);
         return close_compound(out, start, 0xe0, 0);
     };
-    // Nulls in an array take no bytes: in a list each takes one, so that nothing we write is larger than it looks.
+    // Nulls in an array take no bytes: in a list each takes one, so that whoever allows as many elements as bytes can read
+    // it. So what is written may be larger than what was read: elements without bytes (0, true, null) get some, and a
+    // descriptor that all shared is repeated. Whoever limits sizes must look at this one.
     let compound =
         matches!(first, Value::Null | Value::List(_) | Value::Map(_) | Value::Array(_) | Value::Described(_));
     let alike = items.iter().all(|item| std::mem::discriminant(item) == std::mem::discriminant(first));

@@ -13,11 +13,9 @@ use super::requests::Reply;
 use super::sending::sentence;
 use super::{MAX_MESSAGE_BYTES, refusals};
 use crate::access::Right;
-use crate::content::{decode_message, encode_delivery, encode_peeked};
+use crate::content::{ContentError, decode_messages, encode_delivery, encode_peeked};
 use crate::hub::Hub;
-use crate::state::{
-    Address, Delivery, Effect, Event, LockToken, NewMessage, Outcome, Part, ReceiveMode, Refusal, SequenceNumber,
-};
+use crate::state::{Address, Delivery, Effect, Event, LockToken, Outcome, Part, ReceiveMode, Refusal, SequenceNumber};
 
 /// Messages in one reply; a client that wants more asks again.
 const MAX_MESSAGES: usize = 1_000;
@@ -174,25 +172,18 @@ impl ManagementNode<'_> {
                 text: "Messages cannot be sent to a dead-letter queue.".to_owned(),
             });
         }
-        let mut messages: Vec<NewMessage<_>> = Vec::new();
+        let mut encoded = Vec::new();
         for item in arguments.list("messages")? {
-            let encoded = item.as_map().and_then(|item| item.get("message")).and_then(Value::as_binary);
-            let encoded = encoded.ok_or_else(|| Failed::argument("an item of messages has no binary message."))?;
-            if encoded.len() as u64 > MAX_MESSAGE_BYTES {
-                return Err(Failed {
-                    status: 413,
-                    condition: "amqp:link:message-size-exceeded",
-                    text: format!("A message has {} bytes; {MAX_MESSAGE_BYTES} are allowed.", encoded.len()),
-                });
-            }
+            let message = item.as_map().and_then(|item| item.get("message")).and_then(Value::as_binary);
+            let message = message.ok_or_else(|| Failed::argument("an item of messages has no binary message."))?;
             // Memory of its own: the message must not keep the whole request alive.
-            let message = decode_message(&Bytes::copy_from_slice(encoded)).map_err(|error| Failed {
-                status: 400,
-                condition: error.condition(),
-                text: sentence(&error),
-            })?;
-            messages.push(message);
+            encoded.push(Bytes::copy_from_slice(message));
         }
+        let messages = decode_messages(encoded).map_err(|error| Failed {
+            status: if matches!(error, ContentError::TooLarge { .. }) { 413 } else { 400 },
+            condition: error.condition(),
+            text: sentence(&error),
+        })?;
         let numbers = self.hub.request(
             |request| Event::Send { request, to: self.address.queue.clone(), messages },
             |effect| match effect {

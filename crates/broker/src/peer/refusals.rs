@@ -51,6 +51,7 @@ pub(super) fn condition(refusal: &Refusal) -> &'static str {
         Refusal::QuotaExceeded { .. } | Refusal::TooManyEntities { .. } | Refusal::TooManySubscriptions { .. } => {
             "amqp:resource-limit-exceeded"
         }
+        Refusal::MessageTooLarge { .. } => "amqp:link:message-size-exceeded",
         Refusal::LockLost => "com.microsoft:message-lock-lost",
         Refusal::AlreadyDeadLettered | Refusal::NotAllowed { .. } | Refusal::ForwardTarget { .. } => "amqp:not-allowed",
         Refusal::MessageNotFound { .. } => "com.microsoft:message-not-found",
@@ -67,6 +68,7 @@ pub(super) fn status(refusal: &Refusal) -> i32 {
         | Refusal::QuotaExceeded { .. }
         | Refusal::TooManyEntities { .. }
         | Refusal::TooManySubscriptions { .. } => 403,
+        Refusal::MessageTooLarge { .. } => 413,
         Refusal::LockLost => 410,
         Refusal::AlreadyDeadLettered | Refusal::NotAllowed { .. } | Refusal::ForwardTarget { .. } => 400,
         Refusal::AlreadyExists { .. } => 409,

@@ -10,7 +10,7 @@ use tokio::io::ReadBuf;
 
 use super::*;
 use crate::access::{Permit, Rights};
-use crate::content::decode_message;
+use crate::content::decode_transfer;
 use crate::counters::{Operation, Outcome};
 use crate::state::{self, Config, QueueProperties, State};
 
@@ -124,7 +124,7 @@ impl Wired {
     /// Stores messages in the queue.
     fn store(&self, count: u64, body: &Body) {
         for _ in 0..count {
-            let messages = vec![decode_message(&Message::with_body(body.clone()).encode()).expect("a message")];
+            let messages = decode_transfer(0, &Message::with_body(body.clone()).encode()).expect("a message");
             let sent = self.peer.hub.request(
                 |request| state::Event::Send { request, to: queue(), messages },
                 |effect| match effect {

@@ -240,6 +240,14 @@ pub enum Refusal {
         /// The maximum that applies.
         max_bytes: u64,
     },
+    /// The changes that come with a settlement would make the message too large.
+    #[error("the message would have {size_bytes} bytes with its changes; {max_bytes} are allowed")]
+    MessageTooLarge {
+        /// What it would count.
+        size_bytes: u64,
+        /// The maximum.
+        max_bytes: u64,
+    },
     /// The id of the receiver is taken.
     #[error("receiver {} is subscribed already", receiver.0)]
     ReceiverExists {

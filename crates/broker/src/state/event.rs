@@ -18,6 +18,9 @@ pub trait Content: Clone + fmt::Debug {
     /// What a receiver may change while it settles: on the wire a map that is merged into the application properties.
     type Properties: Clone + fmt::Debug;
 
+    /// The most it may count after a change, the reason of a dead-lettering included.
+    const MAX_BYTES: u64 = u64::MAX;
+
     /// The bytes this content counts for, its properties included.
     fn size_bytes(&self) -> u64;
 
@@ -198,7 +201,7 @@ pub enum Event<C: Content> {
     },
 
     /// The holder of a lock, on whatever link or connection, decides. → [`super::Effect::Settled`], or `NotFound`,
-    /// `LockLost`, `AlreadyDeadLettered`, `QuotaExceeded` (changes that would make the message too big: it stays locked).
+    /// `LockLost`, `AlreadyDeadLettered`, `MessageTooLarge` and `QuotaExceeded` (by its changes: it stays locked).
     Settle {
         /// For the answer.
         request: RequestId,

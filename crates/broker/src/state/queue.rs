@@ -8,6 +8,7 @@ mod forwarding;
 use std::{sync::Arc, time::Duration};
 
 use super::{
+    MESSAGE_OVERHEAD_BYTES,
     arrival::Arrival,
     backlog::{Backlog, Place, Stored},
     description::{Counts, QueueProperties, QueueSnapshot},
@@ -400,6 +401,10 @@ impl<C: Content> Queue<C> {
             let unchanged = content.size_bytes();
             Arc::make_mut(&mut content).amend(properties);
             after = after.saturating_add(content.size_bytes()).saturating_sub(unchanged);
+        }
+        let size_bytes = after.saturating_sub(MESSAGE_OVERHEAD_BYTES);
+        if after > before && size_bytes > C::MAX_BYTES {
+            return Err(Refusal::MessageTooLarge { size_bytes, max_bytes: C::MAX_BYTES });
         }
         let max_bytes = self.properties.max_size_bytes.saturating_add(self.properties.max_size_bytes / 8);
         self.check_room_up_to(after.saturating_sub(before), max_bytes)?;

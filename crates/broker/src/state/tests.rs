@@ -27,6 +27,8 @@ struct Text(String);
 impl Content for Text {
     type Properties = String;
 
+    const MAX_BYTES: u64 = 1_000;
+
     fn size_bytes(&self) -> u64 {
         self.0.len() as u64
     }

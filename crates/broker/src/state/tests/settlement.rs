@@ -181,3 +181,21 @@ fn changes_that_make_a_message_too_big_are_refused_and_it_stays_locked() {
     assert_eq!(broker.settle(Part::Main, lock, with(387)), Ok(()));
     assert_eq!(broker.describe().size_bytes, 900);
 }
+
+#[test]
+fn changes_and_reasons_are_bounded_in_an_empty_queue_too() {
+    let mut broker = Broker::new(QueueProperties::default());
+    broker.send(&["a"]).unwrap();
+    let lock = token(&broker.lock_one(Part::Main));
+    let text = |length: usize| "x".repeat(length);
+    let too_large = Err(Refusal::MessageTooLarge { size_bytes: 1_001, max_bytes: 1_000 });
+    assert_eq!(broker.settle(Part::Main, lock, Outcome::Defer { properties: Some(text(1_000)) }), too_large);
+    let dead_letter = |properties, reason| Outcome::DeadLetter {
+        reason: Some(text(reason)),
+        description: Some(text(99)),
+        properties: Some(text(properties)),
+    };
+    assert_eq!(broker.settle(Part::Main, lock, dead_letter(500, 401)), too_large);
+    assert_eq!(broker.settle(Part::Main, lock, dead_letter(500, 400)), Ok(()));
+    assert_eq!(broker.describe().size_bytes, 512 + 1_000);
+}
