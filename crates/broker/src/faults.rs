@@ -254,7 +254,9 @@ impl Faults {
         }
         let ids = faults.iter().cloned().map(|fault| added.add(fault)).collect();
         drop(added);
-        faults.into_iter().for_each(|fault| self.carry_out(fault));
+        for fault in faults {
+            self.carry_out(fault);
+        }
         ids
     }
 

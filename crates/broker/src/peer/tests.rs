@@ -212,6 +212,8 @@ fn requests_count_that_are_not_answered_and_that_are_rejected() {
 
     // Replies wait on the connection, as their link has no credit, until they are too many.
     wired.store(1, &Body::data(vec![b'x'; 250_000]));
-    (0..6).for_each(|_| wired.peek(requests));
+    for _ in 0..6 {
+        wired.peek(requests);
+    }
     assert_eq!(wired.peeks(), [(Outcome::Ok, 5), (Outcome::Refused, 2), (Outcome::Error, 1)]);
 }
