@@ -10,6 +10,7 @@ mod document;
 mod entities;
 mod feed;
 mod routes;
+mod xml;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -23,13 +24,13 @@ use percent_encoding::percent_decode_str;
 
 use crate::access::{Access, Permit, Right};
 use crate::address::scope_of;
-use crate::http::Caller;
+use crate::caller::Caller;
 use crate::hub::Hub;
 use answer::Answer;
 pub(crate) use answer::Failure;
 use document::Requested;
-use feed::Scene;
 use routes::{Place, Query};
+use xml::Scene;
 
 /// A description has about 3 KB; the longest allowed text in it, the user metadata, 1,024 characters.
 const MAX_BODY_BYTES: usize = 64 * 1024;

@@ -17,9 +17,9 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use subtle::ConstantTimeEq as _;
 
+use crate::caller::Caller;
 use crate::counters::Counters;
 use crate::faults::{Fault, FaultId, FaultReport, Faults};
-use crate::http::Caller;
 
 const MAX_BODY_BYTES: usize = 64 * 1024;
 const BODY_DEADLINE: Duration = Duration::from_secs(10);

@@ -4,7 +4,6 @@
 //! a fault, by the budget, or by [`Admin`]. A request carries its [`Caller`] on, because what a client is told depends on how it came.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Failure};
 use crate::budget::Budget;
+use crate::caller::Caller;
 use crate::control::Control;
 use crate::counters::{Counters, Operation, Outcome};
 use crate::faults::{Asked, Denial, Faults, Plane, Stall};
@@ -28,29 +28,6 @@ use crate::peer::refusals::{BUSY_SECONDS, busy};
 
 const HEADER_DEADLINE: Duration = Duration::from_secs(30);
 const MAX_HEADER_BYTES: usize = 64 * 1024;
-
-/// Who sends a request, and how.
-#[derive(Clone, Debug)]
-pub(crate) struct Caller {
-    /// The client's end of the connection.
-    pub(crate) address: SocketAddr,
-    /// Whether it speaks TLS.
-    pub(crate) is_tls: bool,
-    /// Cancelled to reset its connection.
-    pub(crate) cut: CancellationToken,
-}
-
-impl Caller {
-    /// The scheme of the addresses it is told.
-    pub(crate) fn scheme(&self) -> &'static str {
-        if self.is_tls { "https" } else { "http" }
-    }
-
-    /// Whether it is on this machine.
-    pub(crate) fn is_local(&self) -> bool {
-        self.address.ip().to_canonical().is_loopback()
-    }
-}
 
 /// What answers requests.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ mod address;
 mod admin;
 mod args;
 mod budget;
+mod caller;
 mod content;
 mod control;
 mod counters;

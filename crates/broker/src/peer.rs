@@ -38,6 +38,8 @@ use permits::Permits;
 use receiving::Receiving;
 use requests::{Replies, RequestNode};
 
+/// The longest link name and address, in bytes. Azure's SDKs stay below 1,000.
+const MAX_NAME_BYTES: usize = 2_048;
 /// With this many bytes waiting to be written, nothing more is read or produced.
 const HIGH_WATER: usize = 512 * 1024;
 const READ_BYTES: usize = 16 * 1024;

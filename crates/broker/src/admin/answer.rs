@@ -10,6 +10,7 @@ use hyper::{Response, StatusCode};
 use super::change::Refused;
 use super::document::DocumentError;
 use super::feed;
+use super::xml::timestamp;
 use crate::state::Refusal;
 
 /// The service's own words; SDKs look for them.
@@ -96,7 +97,7 @@ impl Failure {
 
     pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
         let tracking = uuid::Uuid::new_v4();
-        let at = feed::timestamp(SystemTime::now());
+        let at = timestamp(SystemTime::now());
         let detail = format!("{} TrackingId:{tracking}, SystemTracker:broker, Timestamp:{at}", self.detail);
         let body = feed::error_body(self.status.as_u16(), &detail).unwrap_or_default();
         let mut response = Response::new(Full::new(Bytes::from(body)));

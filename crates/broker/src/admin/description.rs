@@ -10,7 +10,7 @@ use quick_xml::Writer;
 use quick_xml::events::{BytesStart, Event};
 
 use super::document::SERVICE;
-use super::feed::{INSTANCE, Scene, boolean, close, leaf, open, timestamp};
+use super::xml::{INSTANCE, Scene, boolean, close, leaf, open, timestamp};
 use crate::durations::{NEVER, write_iso};
 use crate::hub::system_time;
 use crate::state::{Counts, EntityName, QueueSnapshot, Timestamp, TopicSnapshot};

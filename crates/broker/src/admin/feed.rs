@@ -8,16 +8,14 @@ use std::time::SystemTime;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use quick_xml::Writer;
-use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use quick_xml::events::{BytesStart, BytesText, Event};
 
 use super::description::{write_queue, write_subscription, write_topic, write_true_rule};
 use super::document::{ATOM, SERVICE};
+use super::xml::{INSTANCE, Scene, close, leaf, open, timestamp};
 use crate::hub::system_time;
 use crate::state::{QueueSnapshot, TopicSnapshot};
 
-pub(super) const INSTANCE: &str = "http://www.w3.org/2001/XMLSchema-instance";
 /// What the namespace calls itself, the name the emulator uses too.
 const NAMESPACE_NAME: &str = "sbemulatorns";
 /// The name of a new subscription's rule.
@@ -33,15 +31,6 @@ pub(crate) enum Subject {
     Subscription(QueueSnapshot),
     /// The only rule of a subscription.
     TrueRule(QueueSnapshot),
-}
-
-/// What all documents of one request share.
-pub(crate) struct Scene<'a> {
-    /// Scheme and authority the client used, such as `http://127.0.0.1:5672`.
-    pub(crate) base: &'a str,
-    /// The `api-version` the client asked for.
-    pub(crate) api_version: &'a str,
-    pub(crate) now: SystemTime,
 }
 
 /// A page of a listing.
@@ -111,14 +100,6 @@ pub(crate) fn error_body(code: u16, detail: &str) -> io::Result<Vec<u8>> {
     Ok(xml.into_inner())
 }
 
-/// RFC 3339 in UTC. A clock outside the years 1 to 9999 reads as the epoch.
-pub(crate) fn timestamp(at: SystemTime) -> String {
-    // Whole milliseconds: nine decimals are more than .NET's seven.
-    let at = OffsetDateTime::from(at);
-    let at = at.replace_millisecond(at.millisecond()).unwrap_or(at);
-    at.format(&Rfc3339).unwrap_or_else(|_| "1970-01-01T00:00:00Z".to_owned())
-}
-
 fn write_entry(xml: &mut Writer<Vec<u8>>, scene: &Scene<'_>, subject: &Subject) -> io::Result<()> {
     let (path, title, created, updated) = match subject {
         Subject::Queue(queue) | Subject::Subscription(queue) => {
@@ -173,26 +154,4 @@ fn link(xml: &mut Writer<Vec<u8>>, rel: &str, href: &str) -> io::Result<()> {
     start.push_attribute(("rel", rel));
     start.push_attribute(("href", href));
     xml.write_event(Event::Empty(start))
-}
-
-pub(super) fn open(xml: &mut Writer<Vec<u8>>, name: &str, attributes: &[(&str, &str)]) -> io::Result<()> {
-    let mut start = BytesStart::new(name);
-    for attribute in attributes {
-        start.push_attribute(*attribute);
-    }
-    xml.write_event(Event::Start(start))
-}
-
-pub(super) fn close(xml: &mut Writer<Vec<u8>>, name: &str) -> io::Result<()> {
-    xml.write_event(Event::End(BytesEnd::new(name)))
-}
-
-pub(super) fn leaf(xml: &mut Writer<Vec<u8>>, name: &str, text: &str) -> io::Result<()> {
-    open(xml, name, &[])?;
-    xml.write_event(Event::Text(BytesText::new(text)))?;
-    close(xml, name)
-}
-
-pub(super) fn boolean(value: bool) -> &'static str {
-    if value { "true" } else { "false" }
 }

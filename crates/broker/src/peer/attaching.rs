@@ -7,13 +7,10 @@ use std::time::SystemTime;
 use amqp::{AmqpError, Attach, LinkId, Role, SessionId};
 
 use super::requests::{Replies, RequestNode};
-use super::{Link, LinkKind, MAX_MESSAGE_BYTES, Peer, SENDER_CREDIT, refusals};
+use super::{Link, LinkKind, MAX_MESSAGE_BYTES, MAX_NAME_BYTES, Peer, SENDER_CREDIT, refusals};
 use crate::access::Right;
 use crate::address::{Node, scope_of};
 use crate::state::Address;
-
-/// The longest link name and address, in bytes. Azure's SDKs stay below 1,000.
-pub(super) const MAX_NAME_BYTES: usize = 2_048;
 
 impl Peer {
     /// The client wants a link.

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::requests::Reply;
-use super::sending::sentence;
 use super::{MAX_MESSAGE_BYTES, refusals};
 use crate::access::Right;
 use crate::content::{ContentError, decode_messages, encode_delivery, encode_peeked};
@@ -182,7 +181,7 @@ impl ManagementNode<'_> {
         let messages = decode_messages(encoded).map_err(|error| Failed {
             status: if matches!(error, ContentError::TooLarge { .. }) { 413 } else { 400 },
             condition: error.condition(),
-            text: sentence(&error),
+            text: refusals::sentence(&error),
         })?;
         let numbers = self.hub.request(
             |request| Event::Send { request, to: self.address.queue.clone(), messages },

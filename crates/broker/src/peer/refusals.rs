@@ -4,6 +4,7 @@ use amqp::AmqpError;
 use uuid::Uuid;
 
 use crate::access::Right;
+use crate::content::ContentError;
 use crate::hub::now;
 use crate::state::Refusal;
 
@@ -88,6 +89,14 @@ pub(super) fn text(refusal: &Refusal) -> String {
             let first = characters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
             format!("{first}{}.", characters.as_str())
         }
+    }
+}
+
+/// The error with its cause, for the client.
+pub(super) fn sentence(error: &ContentError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}."),
+        None => format!("{error}."),
     }
 }
 

@@ -11,8 +11,7 @@ use amqp::{AmqpError, Attach, Body, DeliveryState, Incoming, LinkId, Map, Messag
 use bytes::Bytes;
 
 use super::admission::{Admission, Denied, LateAnswer};
-use super::attaching::MAX_NAME_BYTES;
-use super::{LinkKind, Peer, management, refusals};
+use super::{LinkKind, MAX_NAME_BYTES, Peer, management, refusals};
 use crate::access::TokenError;
 use crate::counters::Outcome;
 use crate::state::{Address, EntityName};

@@ -8,7 +8,7 @@ use amqp::{AmqpError, Attach, DeliveryId, DeliveryState, Incoming, LinkId, Sessi
 
 use super::admission::Denied;
 use super::{LinkKind, MAX_MESSAGE_BYTES, Peer, SENDER_CREDIT, refusals};
-use crate::content::{ContentError, decode_transfer};
+use crate::content::decode_transfer;
 use crate::counters::{Operation, Outcome};
 use crate::state::{Address, Effect, EntityName, Event, Part};
 
@@ -84,7 +84,7 @@ impl Peer {
     /// Stores the messages; how many there were.
     fn store(&self, queue: &EntityName, message_format: u32, payload: &bytes::Bytes) -> Result<u64, AmqpError> {
         let messages = decode_transfer(message_format, payload)
-            .map_err(|error| AmqpError::new(error.condition(), refusals::tracked(&sentence(&error))))?;
+            .map_err(|error| AmqpError::new(error.condition(), refusals::tracked(&refusals::sentence(&error))))?;
         self.spend(messages.len() as u64)?;
         let result = self.hub.request(
             |request| Event::Send { request, to: queue.clone(), messages },
@@ -94,13 +94,5 @@ impl Peer {
             },
         );
         result.map(|numbers| numbers.len() as u64).map_err(|refusal| refusals::error(&refusal, &self.host()))
-    }
-}
-
-/// The error with its cause, for the client.
-pub(super) fn sentence(error: &ContentError) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}."),
-        None => format!("{error}."),
     }
 }
