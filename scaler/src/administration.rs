@@ -23,6 +23,8 @@ use crate::source::{LockSettings, Observed, Page, Read, ReadFailure, Source};
 /// Most clients kept at a time, and for how long without use. Losing one costs nothing but making it again.
 const MAX_CLIENTS: u64 = 1_000;
 const FORGET_AFTER: Duration = Duration::from_mins(10);
+/// A little less than what `readings` waits for, so that who did not answer is known: the namespace, or the giver of tokens.
+const TIMEOUT: Duration = Duration::from_millis(2_400);
 
 /// Reads through the administration API.
 pub struct AdministrationSource {
@@ -33,7 +35,7 @@ pub struct AdministrationSource {
 impl AdministrationSource {
     /// Without any client yet.
     pub fn new() -> Self {
-        Self::with(AdministrationOptions::default())
+        Self::with(AdministrationOptions { timeout: TIMEOUT, ..AdministrationOptions::default() })
     }
 
     /// With deadlines and limits of the caller's choice.
@@ -113,14 +115,26 @@ fn failure(error: &AdministrationError) -> ReadFailure {
     let what = whole_chain(error);
     match error {
         AdministrationError::NotFound { .. } => ReadFailure::NotFound(what),
-        AdministrationError::Unauthorized { .. } => ReadFailure::Unauthorized(what),
+        AdministrationError::NoToken { source, .. } if source.is_transient() => ReadFailure::NoToken(what),
         // Somebody must change something: a secret that ended, an identity that is not trusted.
-        AdministrationError::NoToken { source, .. } if !source.is_transient() => ReadFailure::Unauthorized(what),
+        AdministrationError::Unauthorized { .. } | AdministrationError::NoToken { .. } => {
+            ReadFailure::Unauthorized(what)
+        }
         AdministrationError::Throttled { retry_after, .. } => {
             ReadFailure::Throttled { what, retry_after: *retry_after }
         }
-        _ => ReadFailure::Unreachable(what),
+        AdministrationError::Timeout { .. }
+        | AdministrationError::Unavailable { .. }
+        | AdministrationError::Untrusted { .. }
+        | AdministrationError::Tls(_) => ReadFailure::Unreachable(what),
+        AdministrationError::Refused { status, .. } if is_the_namespaces_own(*status) => ReadFailure::Unreachable(what),
+        _ => ReadFailure::Unexpected(what),
     }
+}
+
+/// Whether a status tells of trouble in the namespace rather than with what was asked for.
+fn is_the_namespaces_own(status: u16) -> bool {
+    status == 408 || status >= 500
 }
 
 /// The error and all it came from, in one line: it goes to a caller who has nothing else.

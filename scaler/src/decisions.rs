@@ -81,8 +81,11 @@ impl Refusal {
     pub(crate) fn is_told_for_all(&self) -> bool {
         let Self::Read { failure, .. } = self else { return false };
         match **failure {
-            ReadFailure::Throttled { .. } | ReadFailure::Unreachable(_) | ReadFailure::Unauthorized(_) => true,
-            ReadFailure::NotFound(_) | ReadFailure::OverBudget(_) => false,
+            ReadFailure::Throttled { .. }
+            | ReadFailure::Unreachable(_)
+            | ReadFailure::Unauthorized(_)
+            | ReadFailure::NoToken(_) => true,
+            ReadFailure::NotFound(_) | ReadFailure::Unexpected(_) | ReadFailure::OverBudget(_) => false,
         }
     }
 }

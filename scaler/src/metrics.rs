@@ -71,7 +71,9 @@ pub enum Outcome {
     Unauthorized,
     /// The namespace asked to slow down.
     Throttled,
-    /// No answer, or one that is none.
+    /// The namespace answered, and not with counts.
+    Unexpected,
+    /// No answer.
     Unreachable,
 }
 
@@ -415,6 +417,7 @@ impl Outcome {
             Self::NotFound => "not_found",
             Self::Unauthorized => "unauthorized",
             Self::Throttled => "throttled",
+            Self::Unexpected => "unexpected",
             Self::Unreachable => "unreachable",
         }
     }

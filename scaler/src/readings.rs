@@ -30,6 +30,7 @@ mod matching;
 mod namespace;
 mod rack;
 mod record;
+mod turns;
 
 use cache::EntryCache;
 use entry::{Asked, Entry};
@@ -63,8 +64,8 @@ struct Inner {
     refresh_deadline: Duration,
     clock: Clock,
     entries: EntryCache,
-    /// By host and port: two brokers on one machine are two namespaces.
-    namespaces: Mutex<HashMap<(String, u16), Weak<Namespace>>>,
+    /// By address: two brokers on one machine are two namespaces, and what speaks no TLS is not what does.
+    namespaces: Mutex<HashMap<String, Weak<Namespace>>>,
 }
 
 impl Readings {
@@ -143,8 +144,7 @@ impl Readings {
 
     fn namespace(&self, of: &servicebus::Namespace) -> Arc<Namespace> {
         let Inner { source, config, metrics, refresh_deadline, clock, namespaces, .. } = &*self.0;
-        let host = of.host().to_ascii_lowercase();
-        let key = (host, of.administration_port());
+        let key = of.administration_url().to_ascii_lowercase();
         let mut namespaces = namespaces.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(namespace) = namespaces.get(&key).and_then(Weak::upgrade) {
             return namespace;
@@ -152,7 +152,8 @@ impl Readings {
         // A new one is rare enough to look for dead ones each time.
         namespaces.retain(|_, namespace| namespace.strong_count() > 0);
         let (source, config, metrics) = (Arc::clone(source), config.clone(), metrics.clone());
-        let namespace = Arc::new(Namespace::new(&key.0, *clock, *refresh_deadline, source, config, metrics));
+        let host = of.host().to_ascii_lowercase();
+        let namespace = Arc::new(Namespace::new(&host, *clock, *refresh_deadline, source, config, metrics));
         namespaces.insert(key, Arc::downgrade(&namespace));
         namespace
     }

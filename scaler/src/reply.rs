@@ -64,9 +64,11 @@ pub fn status(refusal: &Refusal) -> Status {
         Refusal::Read { failure, .. } => match **failure {
             ReadFailure::NotFound(_) => Code::NotFound,
             ReadFailure::Unauthorized(_) => Code::Unauthenticated,
-            ReadFailure::Throttled { .. } | ReadFailure::OverBudget(_) | ReadFailure::Unreachable(_) => {
-                Code::Unavailable
-            }
+            ReadFailure::Throttled { .. }
+            | ReadFailure::OverBudget(_)
+            | ReadFailure::NoToken(_)
+            | ReadFailure::Unexpected(_)
+            | ReadFailure::Unreachable(_) => Code::Unavailable,
         },
         Refusal::TooManyStreams(_) => Code::ResourceExhausted,
         Refusal::Deadline(_) => Code::Unavailable,
@@ -151,6 +153,8 @@ mod tests {
             (read(ReadFailure::Unauthorized("no".to_owned())), Code::Unauthenticated),
             (read(throttled), Code::Unavailable),
             (read(ReadFailure::Unreachable("away".to_owned())), Code::Unavailable),
+            (read(ReadFailure::NoToken("later".to_owned())), Code::Unavailable),
+            (read(ReadFailure::Unexpected("a topic".to_owned())), Code::Unavailable),
             (Refusal::TooManyStreams(1), Code::ResourceExhausted),
             (Refusal::Deadline(Duration::from_secs(3)), Code::Unavailable),
         ];

@@ -71,7 +71,13 @@ pub enum ReadFailure {
     /// Reading it now would cost more credits than the budget of its namespace has.
     #[error("{0}")]
     OverBudget(String),
-    /// No connection, no answer in time, or an answer that is none.
+    /// No token could be had for now, whatever the namespace does: it was not asked.
+    #[error("{0}")]
+    NoToken(String),
+    /// The namespace answered, and not with counts: what it says of one entity is no trouble of the others'.
+    #[error("{0}")]
+    Unexpected(String),
+    /// No connection, or no answer in time.
     #[error("{0}")]
     Unreachable(String),
 }

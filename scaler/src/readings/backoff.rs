@@ -3,7 +3,7 @@
 //!
 //! Pure: time and jitter are arguments. Throttling is answered by waiting longer and longer, at least as long as the
 //! namespace asks for; an outage by one probe a second, so that the first call after it is over gets through. What the
-//! namespace says about one entity (there is none, or it may not be read) is an answer like any other here.
+//! namespace says about one entity (there is none, it may not be read, it is a topic) is an answer like any other here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,6 +113,18 @@ impl Backoff {
         true
     }
 
+    /// An operation ended before the namespace was asked: nothing is known that was not before.
+    pub(crate) fn not_asked(&mut self) {
+        if let Some(trouble) = &mut self.trouble {
+            trouble.is_probing = false;
+        }
+    }
+
+    /// Whether the namespace is left alone, or asked only to see whether it is over.
+    pub(crate) fn is_in_trouble(&self) -> bool {
+        self.trouble.is_some()
+    }
+
     /// When the last trouble ended; the origin if there was none.
     pub(crate) fn recovered_at(&self) -> Moment {
         self.recovered_at
@@ -188,6 +200,17 @@ mod tests {
         }
         backoff.answered(at(1.0), at(103.0));
         assert!(matches!(backoff.gate(at(103.0)), Gate::Open));
+    }
+
+    #[test]
+    fn a_probe_that_never_left_is_made_again() {
+        let mut backoff = Backoff::default();
+        assert!(backoff.failed(&throttled(Some(5)), at(0.0), at(0.0), 1.0));
+        assert!(matches!(backoff.gate(at(5.0)), Gate::Probe));
+        backoff.begin();
+        backoff.not_asked();
+        assert!(matches!(backoff.gate(at(5.0)), Gate::Probe), "nobody knows more than before");
+        assert!(backoff.is_in_trouble());
     }
 
     #[test]

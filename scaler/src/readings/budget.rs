@@ -53,6 +53,11 @@ impl Budget {
         Err(Moment(now.0 + wait + Duration::from_nanos(1)))
     }
 
+    /// Gives back what was taken for an operation that was not made.
+    pub(crate) fn give_back(&mut self, credits: f64) {
+        self.level = (self.level + credits).min(capacity(self.credits_per_second));
+    }
+
     fn fill(&mut self, now: Moment) {
         let passed = now.0.saturating_sub(self.level_at.0);
         let level = self.level + passed.as_secs_f64() * self.credits_per_second;

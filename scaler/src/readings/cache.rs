@@ -1,18 +1,20 @@
 //! The entries that are kept: a bounded cache, as large as `limits.entities` in the config file says now.
 //!
-//! Entries stay for as long as their own asking suggests. moka cannot resize a cache, so another limit is another cache,
+//! moka cannot resize a cache, so another limit is another cache,
 //! into which the entries move; one that is asked for meanwhile is found all the same, since its rack knows it for as long
 //! as it lives.
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use moka::Expiry;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 
 use super::Key;
 use super::entry::Entry;
+
+/// Kept for so long without being asked for: a polling interval longer than a day would be strange.
+const KEPT: Duration = Duration::from_hours(26);
 
 /// See the module.
 pub(super) struct EntryCache(RwLock<Arc<Limited>>);
@@ -21,25 +23,6 @@ pub(super) struct EntryCache(RwLock<Arc<Limited>>);
 struct Limited {
     limit: usize,
     entries: Cache<Key, Arc<Entry>>,
-}
-
-struct Keep;
-
-impl Expiry<Key, Arc<Entry>> for Keep {
-    fn expire_after_create(&self, _: &Key, entry: &Arc<Entry>, _: Instant) -> Option<Duration> {
-        Some(entry.kept_for())
-    }
-
-    fn expire_after_read(
-        &self,
-        _: &Key,
-        entry: &Arc<Entry>,
-        _: Instant,
-        _: Option<Duration>,
-        _: Instant,
-    ) -> Option<Duration> {
-        Some(entry.kept_for())
-    }
 }
 
 impl EntryCache {
@@ -91,7 +74,7 @@ impl Limited {
     fn new(limit: usize) -> Self {
         let entries = Cache::builder()
             .max_capacity(limit as u64)
-            .expire_after(Keep)
+            .time_to_idle(KEPT)
             // moka's default may refuse a newcomer; a reading that is not kept would be read again by the next call.
             .eviction_policy(EvictionPolicy::lru())
             .build();

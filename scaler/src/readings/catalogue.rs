@@ -27,6 +27,7 @@ mod wants;
 
 pub(crate) use account::Account;
 use demand::Demand;
+pub(crate) use pages::Names;
 use pages::Pages;
 use wants::{Progress, Wants};
 
@@ -145,8 +146,8 @@ pub(crate) struct Catalogue {
     wants: Wants,
     /// Pages being read.
     in_flight: HashMap<usize, Flight>,
-    /// Whether one of them is read to look through all.
-    is_searching: Option<usize>,
+    /// The one of them that is read to look through all.
+    searching: Option<usize>,
     /// Entities that are there though no page held them, and since when that is known.
     unlisted: HashMap<Arc<str>, Moment>,
     demand: Demand,
@@ -249,7 +250,7 @@ impl Catalogue {
 
     /// Whether patterns wait for a page's turn.
     pub(crate) fn is_scan_waiting(&self) -> bool {
-        self.scan.is_some() && self.in_flight.is_empty()
+        self.scan.is_some() && self.searching.is_none()
     }
 
     /// The one spelling of a name that the service writes so.
@@ -263,6 +264,11 @@ impl Catalogue {
     /// What the pages hold.
     pub(crate) fn pages(&self) -> &Pages {
         &self.pages
+    }
+
+    /// The names of all that counts as there now.
+    pub(crate) fn names(&mut self) -> Arc<Names> {
+        self.pages.names()
     }
 
     /// Begins what [`Self::propose`] proposed; nothing else may have happened between.
@@ -292,7 +298,7 @@ impl Catalogue {
                 let is_known = *index < self.pages.count();
                 // What nobody waits for by its place is read to find others.
                 if proposal.payer == Payer::Pattern || !is_known || riders.is_empty() {
-                    self.is_searching = Some(*index);
+                    self.searching = Some(*index);
                 }
                 self.in_flight.insert(*index, Flight { skip: *skip, riders });
             }
@@ -319,20 +325,21 @@ impl Catalogue {
         self.settle(name);
     }
 
-    /// A page was read: the entities on it by the names that the service writes, and whether more come after it. Whoever
-    /// wanted one of them has it now. Says which they are, in the one spelling that caches use.
+    /// A page was read from `began` on: the entities on it by the names that the service writes, and whether more come after
+    /// it. Whoever wanted one of them has it now. Says which they are, in the one spelling that caches use.
     pub(crate) fn page_read(
         &mut self,
         index: usize,
         entities: Vec<(String, Observed)>,
         has_more: bool,
+        began: Moment,
         now: Moment,
     ) -> (Vec<(Arc<str>, Observed)>, Patterns) {
         let flight = self.land(index);
         let entities: Vec<_> =
             entities.into_iter().map(|(written, observed)| (self.name(&written), observed)).collect();
         let seen = entities.clone();
-        (seen, self.take_page(index, flight, entities, has_more, now))
+        (seen, self.take_page(index, flight, entities, has_more, (began, now)))
     }
 
     fn take_page(
@@ -341,7 +348,7 @@ impl Catalogue {
         flight: Flight,
         entities: Vec<(Arc<str>, Observed)>,
         has_more: bool,
-        now: Moment,
+        (began, now): (Moment, Moment),
     ) -> Patterns {
         self.no_listing_before = Moment::default();
         for (name, _) in &entities {
@@ -351,7 +358,7 @@ impl Catalogue {
             }
             self.unlisted.remove(name);
         }
-        for name in self.pages.replace(index, flight.skip, entities, has_more, now) {
+        for name in self.pages.replace(index, flight.skip, entities, has_more, (began, now)) {
             self.requeue(&name);
         }
         for name in flight.riders {
@@ -417,8 +424,8 @@ impl Catalogue {
 
     /// A page is not being read any more.
     fn land(&mut self, index: usize) -> Flight {
-        if self.is_searching == Some(index) {
-            self.is_searching = None;
+        if self.searching == Some(index) {
+            self.searching = None;
         }
         self.in_flight.remove(&index).unwrap_or_default()
     }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use scaling::Moment;
 use tokio::sync::{Notify, watch};
 
+use super::backoff::RETRY_PAUSE;
+use super::catalogue::Names;
 use super::episodes::{Cause, Member};
 use super::namespace::Namespace;
 use super::rack::Rack;
@@ -15,9 +17,9 @@ use super::{Key, Seen};
 use crate::entity::{Entity, Matching};
 use crate::source::{Observed, ReadFailure};
 
-/// Kept without being asked for: longer than the longest polling interval that is in use, which may be an hour.
-const KEPT_AT_LEAST: Duration = Duration::from_hours(2);
-const KEPT_AT_MOST: Duration = Duration::from_hours(26);
+/// A push stream's entity that is not there, or may not be read, is looked at again after so long: each look is an
+/// operation for it alone, and somebody has to do something before it gives anything else.
+const LOOK_AGAIN_PAUSE: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub(super) struct Entry {
@@ -39,8 +41,6 @@ pub(super) enum What {
 #[derive(Default)]
 struct State {
     record: Arc<Record>,
-    asked_at: Option<Moment>,
-    longest_gap: Duration,
     episode: Option<Member>,
     /// Told of every try while push streams follow.
     followers: Option<watch::Sender<()>>,
@@ -80,14 +80,8 @@ impl Entry {
 
     /// A call asks. Every call goes through here once, and no other reads do.
     pub(super) fn ask(self: &Arc<Self>, cache_ttl: Duration, now: Moment) -> Asked {
-        let record = {
-            let mut state = self.state();
-            if let Some(before) = state.asked_at.replace(now) {
-                state.longest_gap = state.longest_gap.max(now.0.saturating_sub(before.0));
-            }
-            Arc::clone(&state.record)
-        };
-        if !record.is_due(cache_ttl, || self.namespace().recovered_at(), now) {
+        let record = self.record();
+        if !record.is_due(cache_ttl, RETRY_PAUSE, || self.namespace().recovered_at(), now) {
             self.rack.answered(&self.what, cache_ttl, now);
             return Asked::Known(record);
         }
@@ -106,7 +100,12 @@ impl Entry {
     /// Push streams want it read if it is older than that. Whoever calls this pumps the namespace afterwards.
     pub(super) fn look(self: &Arc<Self>, older_than: Duration, period: Duration, now: Moment) {
         let record = self.record();
-        if !record.is_due(older_than, || self.namespace().recovered_at(), now) {
+        let is_lasting = matches!(
+            record.failure.as_deref(),
+            Some(ReadFailure::NotFound(_) | ReadFailure::Unauthorized(_) | ReadFailure::Unexpected(_))
+        );
+        let pause = if is_lasting { LOOK_AGAIN_PAUSE } else { RETRY_PAUSE };
+        if !record.is_due(older_than, pause, || self.namespace().recovered_at(), now) {
             return;
         }
         // From when it is due, be it a little later than now, so that what the budget stretches is measured from there. Looks
@@ -126,6 +125,8 @@ impl Entry {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
+            let mut short = std::pin::pin!(namespace.becomes_short());
+            short.as_mut().enable();
             let (record, now) = (self.record(), namespace.clock.now());
             if record.tries != tries {
                 return record.answer(max_staleness, None, now);
@@ -136,13 +137,18 @@ impl Entry {
             {
                 return record.answer(max_staleness, Some(shortage), now);
             }
-            if tokio::time::timeout_at(deadline, changed).await.is_err() {
-                let (record, now) = (self.record(), namespace.clock.now());
-                if record.tries != tries {
-                    return record.answer(max_staleness, None, now);
+            tokio::select! {
+                () = changed => {}
+                // Who has something older need not wait any longer.
+                () = short, if record.can_stand_in(max_staleness, now) => {}
+                () = tokio::time::sleep_until(deadline) => {
+                    let (record, now) = (self.record(), namespace.clock.now());
+                    if record.tries != tries {
+                        return record.answer(max_staleness, None, now);
+                    }
+                    let problem = namespace.shortage(now).filter(|_| self.rack.is_waiting(&self.what));
+                    return record.answer(max_staleness, Some(problem.unwrap_or_else(|| namespace.no_answer())), now);
                 }
-                let problem = namespace.shortage(now).filter(|_| self.rack.is_waiting(&self.what));
-                return record.answer(max_staleness, Some(problem.unwrap_or_else(|| namespace.no_answer())), now);
             }
         }
     }
@@ -208,11 +214,6 @@ impl Entry {
         self.state().followers.as_ref().is_some_and(|followers| followers.receiver_count() > 0)
     }
 
-    /// How long it is kept without being asked for.
-    pub(super) fn kept_for(&self) -> Duration {
-        self.state().longest_gap.saturating_mul(2).clamp(KEPT_AT_LEAST, KEPT_AT_MOST)
-    }
-
     /// Somebody waits for this pattern.
     pub(super) fn set_wanted(&self) {
         self.state().is_wanted = true;
@@ -223,23 +224,15 @@ impl Entry {
         self.state().is_wanted
     }
 
-    /// The names that match, of a listing that has these names (each with its spelling) since this membership.
-    pub(super) fn matches<'a>(
-        &self,
-        pattern: &Matching,
-        membership: u64,
-        names: impl Iterator<Item = (&'a Arc<str>, &'a str)>,
-    ) -> Arc<[Arc<str>]> {
-        let mut state = self.state();
-        match &state.matches {
-            Some((known, names)) if *known == membership => Arc::clone(names),
-            _ => {
-                let is_match = pattern.pattern.matcher();
-                let matching = names.filter(|(_, written)| is_match(written));
-                let names: Arc<[_]> = matching.map(|(name, _)| Arc::clone(name)).collect();
-                state.matches = Some((membership, Arc::clone(&names)));
-                names
-            }
+    /// The names that match, of a listing that has these.
+    pub(super) fn matches(&self, pattern: &Matching, names: &Names) -> Arc<[Arc<str>]> {
+        if let Some((membership, matching)) = &self.state().matches
+            && *membership == names.membership
+        {
+            return Arc::clone(matching);
         }
+        let matching = names.matching(pattern.pattern.matcher());
+        self.state().matches = Some((names.membership, Arc::clone(&matching)));
+        matching
     }
 }

@@ -31,8 +31,8 @@ impl Cause {
     pub(super) fn of(failure: &ReadFailure, credential: Digest) -> Option<Self> {
         match failure {
             ReadFailure::Throttled { .. } | ReadFailure::Unreachable(_) => Some(Self::Namespace),
-            ReadFailure::Unauthorized(_) => Some(Self::Credential(credential)),
-            ReadFailure::NotFound(_) | ReadFailure::OverBudget(_) => None,
+            ReadFailure::Unauthorized(_) | ReadFailure::NoToken(_) => Some(Self::Credential(credential)),
+            ReadFailure::NotFound(_) | ReadFailure::Unexpected(_) | ReadFailure::OverBudget(_) => None,
         }
     }
 }
@@ -84,6 +84,16 @@ impl Episodes {
         Member { cause, number: self.count }
     }
 
+    /// From now on the whole namespace is left alone. If a single entity that never came back is all that its episode
+    /// was told of, and long ago, what begins now is another.
+    pub(super) fn all_fail(&mut self, now: Moment) {
+        if let Some(episode) = self.by_cause.get_mut(&Cause::Namespace)
+            && episode.told_at.is_none_or(|at| now.0.saturating_sub(at.0) >= QUIET)
+        {
+            episode.is_open = false;
+        }
+    }
+
     /// Forgets what is over, and the oldest if nothing is: a credential that never works again has no end.
     fn make_room(&mut self) {
         self.by_cause.retain(|_, episode| episode.is_open);
@@ -125,5 +135,22 @@ mod tests {
         for number in 2 * most + 1..3 * most {
             assert!(episodes.by_cause.contains_key(&cause(number)), "{number} is not long ago");
         }
+    }
+
+    #[test]
+    fn an_entity_that_stays_broken_does_not_hide_what_begins_later() {
+        let mut episodes = Episodes::default();
+        let gone = ReadFailure::Unreachable("HTTP 500".to_owned());
+        let at = |seconds| Moment(Duration::from_secs(seconds));
+        let join = |episodes: &mut Episodes, seconds| {
+            episodes.join("host", "queue orders", Cause::Namespace, &gone, at(seconds)).number
+        };
+        let first = join(&mut episodes, 0);
+        // An outage is told of at its first failure, and is known to be one a little later.
+        episodes.all_fail(at(2));
+        assert_eq!(join(&mut episodes, 3), first);
+        episodes.all_fail(at(3_600));
+        assert_ne!(join(&mut episodes, 3_601), first, "it is told of, though the first never recovered");
+        assert_eq!(episodes.by_cause[&Cause::Namespace].told_at, Some(at(3_601)));
     }
 }

@@ -1,8 +1,9 @@
 //! One Service Bus namespace, by its host: which operation begins next, within the budget of credits and what the namespace
 //! bears, whoever wants it. The only place that starts reads.
 //!
-//! Owns budget, back-off and the count of what is under way. Calls go before push streams, the oldest first; but of four
-//! operations one is the push streams', so that neither starves.
+//! Owns budget, back-off and the count of what is under way. Calls go before push streams; but of four operations one is
+//! the push streams', so that neither starves. Among either, credentials take turns, and of one credential the oldest wish
+//! goes first.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -11,6 +12,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use scaling::Moment;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 use super::backoff::{Backoff, Gate};
@@ -18,6 +21,7 @@ use super::budget::{Budget, Stretch};
 use super::catalogue::{Account, Asker, Next, Operation, Proposal};
 use super::episodes::Episodes;
 use super::rack::{Rack, kind};
+use super::turns::Turns;
 use crate::access::Access;
 use crate::config::ConfigHandle;
 use crate::entity::Listing;
@@ -30,6 +34,8 @@ use crate::source::{ReadFailure, Source};
 const MAX_IN_FLIGHT: usize = 32;
 /// After so many operations in a row for calls, one is the push streams'.
 const CALLS_IN_A_ROW: u32 = 3;
+/// When credits were not short for so long, nothing is stretched any more, even if nothing is read that would show it.
+const CALM: Duration = Duration::from_mins(1);
 
 /// The clock that readings are stamped with.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +65,8 @@ pub(super) struct Namespace {
     config: ConfigHandle,
     metrics: Metrics,
     state: Mutex<State>,
+    /// Rung when credits have become short.
+    became_short: Notify,
     episodes: Mutex<Episodes>,
     /// What calls saved and pages may cost, for all listings together.
     pub(super) account: Account,
@@ -69,6 +77,7 @@ struct State {
     budget: Budget,
     stretch: Stretch,
     backoff: Backoff,
+    turns: Turns,
     /// Racks on which somebody may wait, by their addresses.
     waiting: HashMap<usize, Arc<Rack>>,
     in_flight: usize,
@@ -78,6 +87,13 @@ struct State {
     short_at: Option<Moment>,
     /// When something wakes up to look again.
     alarm: Option<Moment>,
+}
+
+/// Where a wish stands among those of its kind: its credential's turn first, then how old it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    turn: u64,
+    since: Moment,
 }
 
 /// What became of a rack's turn.
@@ -117,6 +133,7 @@ impl Namespace {
                 budget,
                 stretch: Stretch::default(),
                 backoff: Backoff::default(),
+                turns: Turns::default(),
                 waiting: HashMap::new(),
                 in_flight: 0,
                 calls_in_a_row: 0,
@@ -124,6 +141,7 @@ impl Namespace {
                 short_at: None,
                 alarm: None,
             }),
+            became_short: Notify::new(),
             episodes: Mutex::default(),
             account: Account::default(),
             racks: Mutex::default(),
@@ -179,6 +197,11 @@ impl Namespace {
         })
     }
 
+    /// Returns when credits have become short, after now.
+    pub(super) fn becomes_short(&self) -> Notified<'_> {
+        self.became_short.notified()
+    }
+
     /// The failure of a read that took too long.
     pub(super) fn no_answer(&self) -> Arc<ReadFailure> {
         let seconds = self.refresh_deadline.as_secs_f64();
@@ -195,6 +218,7 @@ impl Namespace {
         let now = self.clock.now();
         loop {
             let mut state = self.state();
+            self.calm_down(&mut state, now);
             if state.waiting.is_empty() || state.in_flight >= MAX_IN_FLIGHT {
                 return;
             }
@@ -243,6 +267,7 @@ impl Namespace {
         if let Err(when) = state.budget.spend(CREDITS_PER_OPERATION as f64, now) {
             (state.short_until, state.short_at) = (Some(when), Some(now));
             self.wake_at(state, when);
+            self.became_short.notify_waiters();
             return Turn::TooEarly;
         }
         on_rack.catalogue.begin(&proposal);
@@ -253,9 +278,23 @@ impl Namespace {
         state.stretch = state.stretch.after(waited, period);
         self.metrics.budget_stretch(&self.host, state.stretch.factor());
         state.calls_in_a_row = if asker == Asker::Call { state.calls_in_a_row + 1 } else { 0 };
+        state.turns.take(rack.access.digest());
         state.in_flight += 1;
         state.backoff.begin();
         Turn::Begun(Begun { rack, operation, at: now })
+    }
+
+    /// Says that nothing is stretched any more when credits were not short for a while; else a load that went away would
+    /// be said to be too much for as long as its entities are remembered.
+    fn calm_down(self: &Arc<Self>, state: &mut State, now: Moment) {
+        let Some(short_at) = state.short_at else { return };
+        let calm_at = Moment(short_at.0 + CALM);
+        if now < calm_at {
+            self.wake_at(state, calm_at);
+            return;
+        }
+        (state.short_at, state.stretch) = (None, Stretch::default());
+        self.metrics.budget_stretch(&self.host, state.stretch.factor());
     }
 
     async fn perform(self: Arc<Self>, begun: Begun) {
@@ -265,15 +304,15 @@ impl Namespace {
                 let entity = rack.entity(name);
                 let result = self.in_time(self.source.read(&rack.access, &entity)).await;
                 self.count(&begun, &result);
-                let failed = self.note(result.as_ref().err(), *at);
-                rack.got(name, &result, self.clock.now());
+                let failed = self.note(&begun, result.as_ref().err());
+                rack.got(name, &result, *at, self.clock.now());
                 failed
             }
             Operation::Page { index, skip } => {
                 let result = self.in_time(self.source.page(&rack.access, &rack.listing, *skip)).await;
                 self.count(&begun, &result);
-                let failed = self.note(result.as_ref().err(), *at);
-                rack.got_page(*index, result, self.clock.now());
+                let failed = self.note(&begun, result.as_ref().err());
+                rack.got_page(*index, result, *at, self.clock.now());
                 failed
             }
         };
@@ -290,7 +329,7 @@ impl Namespace {
         let read = AssertUnwindSafe(read).catch_unwind();
         match tokio::time::timeout(self.refresh_deadline, read).await {
             Ok(Ok(result)) => result.map_err(Arc::new),
-            Ok(Err(_)) => Err(Arc::new(ReadFailure::Unreachable("the read was cut short".to_owned()))),
+            Ok(Err(_)) => Err(Arc::new(ReadFailure::Unexpected("the read was cut short".to_owned()))),
             Err(_) => Err(self.no_answer()),
         }
     }
@@ -301,7 +340,10 @@ impl Namespace {
             Some(ReadFailure::NotFound(_)) => Outcome::NotFound,
             Some(ReadFailure::Unauthorized(_)) => Outcome::Unauthorized,
             Some(ReadFailure::Throttled { .. }) => Outcome::Throttled,
+            Some(ReadFailure::Unexpected(_)) => Outcome::Unexpected,
             Some(ReadFailure::OverBudget(_) | ReadFailure::Unreachable(_)) => Outcome::Unreachable,
+            // The namespace was not asked, so there was no operation.
+            Some(ReadFailure::NoToken(_)) => return,
         };
         self.metrics.operation(kind(&begun.rack.listing, &begun.operation), outcome);
         if outcome == Outcome::Throttled {
@@ -310,20 +352,41 @@ impl Namespace {
     }
 
     /// Takes note of how an operation ended. Gives the failure that all who wait should be told, if there is one.
-    fn note(&self, failure: Option<&Arc<ReadFailure>>, began: Moment) -> Option<Arc<ReadFailure>> {
+    fn note(&self, begun: &Begun, failure: Option<&Arc<ReadFailure>>) -> Option<Arc<ReadFailure>> {
         let now = self.clock.now();
         let mut state = self.state();
         state.in_flight -= 1;
-        match failure {
-            Some(failure) if matches!(**failure, ReadFailure::Throttled { .. } | ReadFailure::Unreachable(_)) => {
+        let Some(failure) = failure else {
+            state.backoff.answered(begun.at, now);
+            return None;
+        };
+        match **failure {
+            ReadFailure::Throttled { .. } | ReadFailure::Unreachable(_) => {
+                let was_in_trouble = state.backoff.is_in_trouble();
                 let jitter = rand::random_range(1.0..1.2);
-                state.backoff.failed(failure, began, now, jitter).then(|| Arc::clone(failure))
+                let gives_up = state.backoff.failed(failure, begun.at, now, jitter);
+                if !was_in_trouble && state.backoff.is_in_trouble() {
+                    self.episodes().all_fail(now);
+                }
+                return gives_up.then(|| Arc::clone(failure));
             }
-            _ => {
-                state.backoff.answered(began, now);
-                None
+            ReadFailure::NoToken(_) => {
+                state.budget.give_back(CREDITS_PER_OPERATION as f64);
+                state.short_until = None;
+                state.backoff.not_asked();
+            }
+            ReadFailure::Unauthorized(_) => {
+                state.backoff.answered(begun.at, now);
+                // Who may read and not list is refused a listing now and then; that is no waste to be kept down.
+                if matches!(begun.operation, Operation::Get(_)) {
+                    state.turns.refused(begun.rack.access.digest());
+                }
+            }
+            ReadFailure::NotFound(_) | ReadFailure::Unexpected(_) | ReadFailure::OverBudget(_) => {
+                state.backoff.answered(begun.at, now);
             }
         }
+        None
     }
 
     /// Tells all who wait for an operation to begin that there will be none.
@@ -367,16 +430,19 @@ impl Drop for Namespace {
 impl State {
     /// The rack whose turn it is, and for whom; or when to look again, if that is known.
     fn choose(&mut self, now: Moment) -> Result<(Arc<Rack>, Asker), Option<Moment>> {
-        let mut best: [Option<(Moment, Arc<Rack>)>; 2] = [None, None];
+        let mut best: [Option<(Place, Arc<Rack>)>; 2] = [None, None];
         let mut later: Option<Moment> = None;
+        let turns = &self.turns;
         self.waiting.retain(|_, rack| {
             let mut is_waiting = false;
+            let turn = turns.of(rack.access.digest());
             for (best, asker) in best.iter_mut().zip([Asker::Call, Asker::Watcher]) {
                 match rack.state().catalogue.propose(asker, now) {
                     Next::Start(Proposal { since, .. }) => {
                         is_waiting = true;
-                        if best.as_ref().is_none_or(|(oldest, _)| since < *oldest) {
-                            *best = Some((since, Arc::clone(rack)));
+                        let place = Place { turn, since };
+                        if best.as_ref().is_none_or(|(first, _)| place < *first) {
+                            *best = Some((place, Arc::clone(rack)));
                         }
                     }
                     Next::NotBefore(when) => {

@@ -16,7 +16,7 @@ use super::matching::combined;
 use super::namespace::Namespace;
 use super::record::Record;
 use crate::access::Access;
-use crate::entity::{Entity, Listing, Target};
+use crate::entity::{Entity, Listing, Matching, Target};
 use crate::source::{Observed, Page, ReadFailure};
 
 /// Dead entries, and wishes for them, are looked for when there are so many more than the last time.
@@ -109,9 +109,10 @@ impl Rack {
         let mut state = self.state();
         match &entry.what {
             What::Entity { name, .. } => state.catalogue.call(name, cache_ttl, now),
-            What::Pattern(_) if state.catalogue.is_whole(cache_ttl, now) => {
+            What::Pattern(pattern) if state.catalogue.is_whole(cache_ttl, now) => {
                 state.catalogue.pattern_answered();
-                return state.evaluate(entry, now);
+                drop(state);
+                return Some(self.evaluate(entry, pattern, now));
             }
             What::Pattern(_) => {
                 entry.set_wanted();
@@ -135,8 +136,9 @@ impl Rack {
         let mut state = self.state();
         match &entry.what {
             What::Entity { name, .. } => state.catalogue.look(name, period, since),
-            What::Pattern(_) if state.catalogue.is_whole(older_than, now) => {
-                state.evaluate(entry, now);
+            What::Pattern(pattern) if state.catalogue.is_whole(older_than, now) => {
+                drop(state);
+                self.evaluate(entry, pattern, now);
                 return;
             }
             What::Pattern(_) => {
@@ -165,8 +167,8 @@ impl Rack {
         }
     }
 
-    /// An entity was read alone.
-    pub(super) fn got(&self, name: &Arc<str>, result: &Result<Observed, Arc<ReadFailure>>, now: Moment) {
+    /// An entity was read alone, from `began` on. That is how old the reading is: what it says may have changed since.
+    pub(super) fn got(&self, name: &Arc<str>, result: &Result<Observed, Arc<ReadFailure>>, began: Moment, now: Moment) {
         let entry = {
             let mut state = self.state();
             match result {
@@ -181,7 +183,7 @@ impl Rack {
         };
         let Some(entry) = entry else { return };
         match result {
-            Ok(observed) => drop(entry.succeed(observed, None, now, now)),
+            Ok(observed) => drop(entry.succeed(observed, None, began, now)),
             Err(failure) => entry.fail(failure, now),
         }
     }
@@ -204,10 +206,10 @@ impl Rack {
         }
     }
 
-    /// A page was read.
-    pub(super) fn got_page(&self, index: usize, result: Result<Page, Arc<ReadFailure>>, now: Moment) {
+    /// A page was read, from `began` on.
+    pub(super) fn got_page(&self, index: usize, result: Result<Page, Arc<ReadFailure>>, began: Moment, now: Moment) {
         match result {
-            Ok(page) => self.place_page(index, page, now),
+            Ok(page) => self.place_page(index, page, began, now),
             Err(failure) => {
                 let is_refused = matches!(*failure, ReadFailure::Unauthorized(_));
                 let how = if is_refused { PageFailure::Refused } else { PageFailure::Other };
@@ -224,33 +226,51 @@ impl Rack {
         }
     }
 
-    fn place_page(&self, index: usize, page: Page, now: Moment) {
+    fn place_page(&self, index: usize, page: Page, began: Moment, now: Moment) {
         let mut state = self.state();
         let Page { entities, has_more } = page;
-        let (seen, patterns) = state.catalogue.page_read(index, entities, has_more, now);
+        let (seen, patterns) = state.catalogue.page_read(index, entities, has_more, began, now);
         (state.refused, state.is_told) = (None, false);
         let live = |(name, observed)| Some((state.entries.get::<Arc<str>>(&name)?.upgrade()?, observed));
         let seen: Vec<(Arc<Entry>, Observed)> = seen.into_iter().filter_map(live).collect();
         let wanted = if patterns == Patterns::Unchanged { Vec::new() } else { state.wanted_patterns() };
+        drop(state);
         match patterns {
-            Patterns::Unchanged => drop(state),
+            Patterns::Unchanged => {}
             Patterns::Ready => {
                 for entry in wanted {
-                    state.evaluate(&entry, now);
+                    if let What::Pattern(pattern) = &entry.what {
+                        self.evaluate(&entry, pattern, now);
+                    }
                 }
-                drop(state);
             }
             Patterns::Endless => {
-                drop(state);
                 let text = format!("the listing of {} does not end", self.listing);
-                let failure = Arc::new(ReadFailure::Unreachable(text));
+                let failure = Arc::new(ReadFailure::Unexpected(text));
                 for entry in wanted {
                     entry.fail(&failure, now);
                 }
             }
         }
         for (entry, observed) in seen {
-            entry.succeed(&observed, None, now, now);
+            entry.succeed(&observed, None, began, now);
+        }
+    }
+
+    /// Reads a pattern's counts off the pages, all of which are known. Names are looked through without a lock, since a
+    /// listing may have thousands and many patterns.
+    fn evaluate(&self, entry: &Entry, pattern: &Matching, now: Moment) -> Arc<Record> {
+        loop {
+            let names = self.state().catalogue.names();
+            let matching = entry.matches(pattern, &names);
+            let state = self.state();
+            let pages = state.catalogue.pages();
+            // One that came meanwhile may match; one that only moved counts, wherever it is.
+            if pages.membership() == names.membership {
+                let entities = matching.iter().filter_map(|name| pages.observed(name));
+                let (observed, matched) = combined(entities, pattern.operation);
+                return entry.succeed(&observed, Some(matched), pages.oldest().unwrap_or(now), now);
+            }
         }
     }
 
@@ -269,16 +289,6 @@ impl Rack {
 }
 
 impl State {
-    /// Reads a pattern's counts off the pages, if they are known.
-    fn evaluate(&self, entry: &Arc<Entry>, now: Moment) -> Option<Arc<Record>> {
-        let What::Pattern(pattern) = &entry.what else { return None };
-        let pages = self.catalogue.pages();
-        let names = entry.matches(pattern, pages.membership(), pages.names());
-        let entities = names.iter().filter_map(|name| pages.observed(name));
-        let (observed, matched) = combined(entities, pattern.operation);
-        Some(entry.succeed(&observed, Some(matched), pages.oldest()?, now))
-    }
-
     fn wanted_patterns(&self) -> Vec<Arc<Entry>> {
         self.patterns.iter().filter_map(Weak::upgrade).filter(|entry| entry.is_wanted()).collect()
     }

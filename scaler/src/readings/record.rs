@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use scaling::{Moment, Reading, Window};
 
-use super::backoff::RETRY_PAUSE;
 use crate::source::{LockSettings, Observed, ReadFailure};
 
 /// How many readings are kept for policies that look back. 64 bytes each, so 4 KiB for an entity.
@@ -97,13 +96,18 @@ impl Record {
     }
 
     /// Whether it should be read, for somebody to whom a reading is good for `cache_ttl`. A failed try is not repeated
-    /// at once, whoever asks, unless the namespace recovered since.
-    pub(super) fn is_due(&self, cache_ttl: Duration, recovered_at: impl FnOnce() -> Moment, now: Moment) -> bool {
-        match (&self.failure, self.window.last()) {
-            (Some(_), _) => recovered_at() > self.tried_at || now.0.saturating_sub(self.tried_at.0) >= RETRY_PAUSE,
-            (None, Some(newest)) => now.0.saturating_sub(newest.at.0) >= cache_ttl,
-            (None, None) => true,
+    /// before `pause`, whoever asks, unless the namespace recovered since.
+    pub(super) fn is_due(
+        &self,
+        cache_ttl: Duration,
+        pause: Duration,
+        recovered_at: impl FnOnce() -> Moment,
+        now: Moment,
+    ) -> bool {
+        if self.window.last().is_some_and(|newest| now.0.saturating_sub(newest.at.0) < cache_ttl) {
+            return false;
         }
+        self.failure.is_none() || recovered_at() > self.tried_at || now.0.saturating_sub(self.tried_at.0) >= pause
     }
 
     /// Whether there is a reading that may stand in for a younger one.

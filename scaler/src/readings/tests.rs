@@ -22,6 +22,7 @@ use crate::source::{Observed, Page, Read};
 
 mod limits;
 mod many;
+mod neighbours;
 mod topics;
 
 thread_local! {
@@ -119,7 +120,8 @@ async fn callers_at_the_same_time_share_one_refresh_and_later_ones_its_result() 
     let readings = readings(script.then(Ok(1)).then(Ok(2)));
     let together = join_all((0..50).map(|_| active(&readings))).await;
     assert!(together.iter().all(|answer| answer == &Ok(1)), "{together:?}");
-    tokio::time::advance(Duration::from_millis(4_900)).await;
+    // A reading is as old as the moment at which its read began.
+    tokio::time::advance(FRESHNESS.cache_ttl - READ_TIME - Duration::from_millis(100)).await;
     assert_eq!(active(&readings).await, Ok(1));
     assert_eq!(script.reads(), 1);
     tokio::time::advance(Duration::from_millis(100)).await;
@@ -263,15 +265,15 @@ async fn throttling_is_waited_out_and_older_readings_stand_in_meanwhile() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn entries_are_kept_longer_than_the_longest_polling_interval_seen() {
+async fn a_reading_that_is_young_enough_is_the_answer_though_a_later_try_failed() {
     let script = Arc::new(Script::default());
-    let readings = readings(script.then(Ok(1)).then(Ok(2)).then(Ok(3)));
-    let entry = readings.entry(&query("key", "orders")).await;
-    for (hours, kept) in [(1, 2), (5, 10), (1, 10), (100, 26)] {
-        let now = readings.now();
-        let _ = entry.ask(Duration::from_hours(1_000), now);
-        let _ = entry.ask(Duration::from_hours(1_000), Moment(now.0 + Duration::from_hours(hours)));
-        assert_eq!(entry.kept_for(), Duration::from_hours(kept), "after {hours} hours without being asked for");
-        tokio::time::advance(Duration::from_hours(hours)).await;
-    }
+    let readings = readings(script.then(Ok(7)).then(Err(unreachable())));
+    assert_eq!(active(&readings).await, Ok(7));
+    let hasty = Freshness { cache_ttl: Duration::from_secs(1), ..FRESHNESS };
+    tokio::time::advance(Duration::from_secs(2)).await;
+    readings.newest(&query("key", "orders"), hasty).await.expect("the older one stands in");
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let asked = Instant::now();
+    assert_eq!(active(&readings).await, Ok(7));
+    assert_eq!((asked.elapsed(), script.reads()), (Duration::ZERO, 2));
 }

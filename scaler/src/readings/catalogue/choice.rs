@@ -40,7 +40,7 @@ impl Catalogue {
     fn propose_scan(&self, asker: Asker) -> Next {
         let Some(scan) = &self.scan else { return Next::Nothing };
         let scan_asker = if scan.calls > 0 { Asker::Call } else { Asker::Watcher };
-        if asker != scan_asker || self.is_searching.is_some() {
+        if asker != scan_asker || self.searching.is_some() {
             return Next::Nothing;
         }
         let Some((index, skip)) = self.pages.next_to_scan(scan.newer_than) else { return Next::Nothing };
@@ -68,7 +68,7 @@ impl Catalogue {
 
     fn propose_unplaced(&self, asker: Asker, now: Moment) -> Next {
         let Some((name, want)) = self.wants.first(asker, false) else { return Next::Nothing };
-        if self.is_searching.is_some() {
+        if self.searching.is_some() {
             let patient_until = Moment(want.since.0 + PATIENCE);
             return if now < patient_until { Next::NotBefore(patient_until) } else { Next::Start(alone(name, want)) };
         }

@@ -26,8 +26,27 @@ pub(crate) struct Pages {
     places: HashMap<Arc<str>, (u32, u32)>,
     lost: HashMap<Arc<str>, (Observed, Moment)>,
     /// How the service writes names, where that is not the one spelling that caches use.
-    spellings: HashMap<Arc<str>, Box<str>>,
+    spellings: HashMap<Arc<str>, Arc<str>>,
     membership: u64,
+    /// As last asked for.
+    names: Arc<Names>,
+}
+
+/// The names of all that counts as there, since some moment.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    /// Changes whenever they do; 0 before the first.
+    pub(crate) membership: u64,
+    /// Each with how the service writes it, where that is different.
+    names: Vec<(Arc<str>, Option<Arc<str>>)>,
+}
+
+impl Names {
+    /// Those of which the service's spelling is such.
+    pub(crate) fn matching(&self, is_match: impl Fn(&str) -> bool) -> Arc<[Arc<str>]> {
+        let names = self.names.iter().filter(|(name, written)| is_match(written.as_ref().unwrap_or(name)));
+        names.map(|(name, _)| Arc::clone(name)).collect()
+    }
 }
 
 #[derive(Debug)]
@@ -75,10 +94,14 @@ impl Pages {
         self.find(name).map(|(observed, _)| observed).or_else(|| self.lost.get(name).map(|(observed, _)| *observed))
     }
 
-    /// The names of all that counts as there, each with how the service writes it.
-    pub(crate) fn names(&self) -> impl Iterator<Item = (&Arc<str>, &str)> {
-        let names = self.places.keys().chain(self.lost.keys());
-        names.map(|name| (name, self.spellings.get(name).map_or(&**name, AsRef::as_ref)))
+    /// The names of all that counts as there now, to be looked through without holding anybody up.
+    pub(super) fn names(&mut self) -> Arc<Names> {
+        if self.names.membership != self.membership {
+            let names = self.places.keys().chain(self.lost.keys());
+            let names = names.map(|name| (Arc::clone(name), self.spellings.get(name).cloned())).collect();
+            self.names = Arc::new(Names { membership: self.membership, names });
+        }
+        Arc::clone(&self.names)
     }
 
     /// The service writes this name so, now.
@@ -95,7 +118,7 @@ impl Pages {
         self.membership += u64::from(is_news);
     }
 
-    /// Changes whenever [`Self::names`] does.
+    /// As [`Names::membership`], now.
     pub(crate) fn membership(&self) -> u64 {
         self.membership
     }
@@ -138,14 +161,15 @@ impl Pages {
         }
     }
 
-    /// Takes a page as it was read now, after so many entities. Says which entities are not where they were.
+    /// Takes a page as it was read from the first moment to the second, after so many entities. Says which entities are not
+    /// where they were.
     pub(super) fn replace(
         &mut self,
         index: usize,
         skip: usize,
         entities: Vec<(Arc<str>, Observed)>,
         has_more: bool,
-        now: Moment,
+        (began, now): (Moment, Moment),
     ) -> Vec<Arc<str>> {
         if index > self.known.len() || skip != self.skip_of(index) {
             // While it was read, others turned out not to be as they were: the pages between are not known any more, or
@@ -173,7 +197,8 @@ impl Pages {
                 }
             }
         }
-        let page = Page { skip, read_at: now, entities };
+        // What moved while it was read may be missing on it.
+        let page = Page { skip, read_at: began, entities };
         if index == self.known.len() {
             self.known.push(page);
         } else {
