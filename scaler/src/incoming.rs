@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::log_rate::LogRate;
-use crate::metrics::{ConnectionOpen, Metrics};
+use crate::metrics::{InUse, Metrics};
 use crate::tls::Tls;
 
 pub(crate) mod connection;
@@ -48,7 +48,7 @@ pub(crate) struct Accepted {
     greeting: Greeting,
     received: usize,
     _place: OwnedSemaphorePermit,
-    _counted: ConnectionOpen,
+    _counted: InUse,
 }
 
 /// Whether the client has sent as much as the first bytes that HTTP/2 begins with.

@@ -38,8 +38,8 @@ pub const CREDITS_PER_OPERATION: u64 = 10;
 /// In front of every name that is ours.
 const PREFIX: &str = "servicebus_scaler";
 /// The unary calls, which have a latency. A stream is open for hours; its length says nothing.
-const UNARY: [&str; 3] = ["GetMetricSpec", "GetMetrics", "IsActive"];
-const STREAMING: [&str; 2] = ["StreamIsActive", "StreamMetricSpec"];
+const UNARY: [Method; 3] = [Method::GetMetricSpec, Method::GetMetrics, Method::IsActive];
+const METHODS: usize = 5;
 /// gRPC has the codes 0 to 16.
 const CODES: usize = 17;
 /// From a cached answer (a fraction of a millisecond) to the longest that a call may take (3 s).
@@ -86,40 +86,33 @@ pub enum CacheAnswer {
     Miss,
 }
 
-/// A kind of push stream.
+/// A call of KEDA's contract. The unary ones come first, as in [`UNARY`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamKind {
-    /// `StreamIsActive`.
-    Activity,
-    /// `StreamMetricSpec`.
-    Specification,
+pub enum Method {
+    /// The name and target of a trigger's metric.
+    GetMetricSpec,
+    /// Its value.
+    GetMetrics,
+    /// Whether its target should run at all.
+    IsActive,
+    /// The same, pushed.
+    StreamIsActive,
+    /// Name and target, pushed.
+    StreamMetricSpec,
 }
 
-/// Counts one open stream for as long as it lives.
+/// Counts one thing that is in use, such as an open stream, for as long as it lives.
 #[derive(Debug)]
-pub struct StreamOpen(Gauge);
+pub struct InUse(Gauge);
 
-impl Drop for StreamOpen {
-    fn drop(&mut self) {
-        self.0.dec();
+impl InUse {
+    fn of(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
     }
 }
 
-/// Counts one accepted connection for as long as it lives.
-#[derive(Debug)]
-pub struct ConnectionOpen(Gauge);
-
-impl Drop for ConnectionOpen {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
-/// Counts one unary call for as long as it lives.
-#[derive(Debug)]
-pub struct CallInFlight(Gauge);
-
-impl Drop for CallInFlight {
+impl Drop for InUse {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -133,7 +126,7 @@ struct Inner {
     registry: Registry,
     calls: Family<CallLabels, Counter>,
     /// Handles of [`Self::calls`], so that a call costs one atomic increment rather than a look-up under a lock.
-    held_calls: [[OnceLock<Counter>; CODES]; UNARY.len() + STREAMING.len()],
+    held_calls: [[OnceLock<Counter>; CODES]; METHODS],
     call_seconds: [Histogram; UNARY.len()],
     calls_in_flight: Gauge,
     operations: Family<OperationLabels, Counter>,
@@ -143,7 +136,8 @@ struct Inner {
     cache_entries: Gauge,
     reading_age: Histogram,
     hosts: Arc<Hosts>,
-    streams: [Gauge; 2],
+    activity_streams: Gauge,
+    specification_streams: Gauge,
     connections: Gauge,
     handshakes_failed: Counter,
     certificate: Certificate,
@@ -269,7 +263,7 @@ impl Metrics {
         Self(Arc::new(Inner {
             calls,
             held_calls: std::array::from_fn(|_| std::array::from_fn(|_| OnceLock::new())),
-            call_seconds: UNARY.map(|method| call_seconds.get_or_create_owned(&MethodLabel { method })),
+            call_seconds: UNARY.map(|method| call_seconds.get_or_create_owned(&MethodLabel { method: method.name() })),
             calls_in_flight,
             operations,
             credits,
@@ -278,7 +272,8 @@ impl Metrics {
             cache_entries,
             reading_age,
             hosts,
-            streams: [stream("activity"), stream("specification")],
+            activity_streams: stream("activity"),
+            specification_streams: stream("specification"),
             connections,
             handshakes_failed,
             certificate,
@@ -287,25 +282,25 @@ impl Metrics {
         }))
     }
 
-    /// A unary call arrived. It counts as in flight until what this returns is dropped.
-    #[must_use = "the call counts as in flight for as long as this lives"]
-    pub fn call_in_flight(&self) -> CallInFlight {
-        self.0.calls_in_flight.inc();
-        CallInFlight(self.0.calls_in_flight.clone())
+    /// A call arrived, or a stream opened. It counts as in flight or as open until what this returns is dropped.
+    #[must_use = "it counts for as long as this lives"]
+    pub fn call_in_use(&self, method: Method) -> InUse {
+        let Inner { calls_in_flight, activity_streams, specification_streams, .. } = &*self.0;
+        InUse::of(match method {
+            Method::GetMetricSpec | Method::GetMetrics | Method::IsActive => calls_in_flight,
+            Method::StreamIsActive => activity_streams,
+            Method::StreamMetricSpec => specification_streams,
+        })
     }
 
-    /// A call of KEDA's contract ended. `method` is its name in the contract, such as `GetMetrics`; for a stream, `took` is
-    /// not used.
-    pub fn rpc(&self, method: &'static str, code: Code, took: Duration) {
+    /// A call ended. For a stream, `took` is not used.
+    pub fn call_ended(&self, method: Method, code: Code, took: Duration) {
         let Inner { calls, held_calls, call_seconds, .. } = &*self.0;
-        let labels = CallLabels { method, code: code_name(code) };
-        let row = UNARY.iter().chain(&STREAMING).position(|known| *known == method);
-        let held = row.and_then(|row| held_calls[row].get(code as usize));
-        match held {
-            Some(held) => held.get_or_init(|| calls.get_or_create_owned(&labels)).inc(),
-            None => calls.get_or_create(&labels).inc(),
-        };
-        if let Some(seconds) = row.and_then(|row| call_seconds.get(row)) {
+        let held = &held_calls[method as usize][code as usize];
+        held.get_or_init(|| calls.get_or_create_owned(&CallLabels { method: method.name(), code: code_name(code) }))
+            .inc();
+        // The unary ones come first.
+        if let Some(seconds) = call_seconds.get(method as usize) {
             seconds.observe(took.as_secs_f64());
         }
     }
@@ -345,23 +340,10 @@ impl Metrics {
         self.0.hosts.throttled(namespace_host);
     }
 
-    /// A push stream opened. It counts as open until what this returns is dropped.
-    #[must_use = "the stream counts as open for as long as this lives"]
-    pub fn stream_opened(&self, kind: StreamKind) -> StreamOpen {
-        let [activity, specification] = &self.0.streams;
-        let gauge = match kind {
-            StreamKind::Activity => activity,
-            StreamKind::Specification => specification,
-        };
-        gauge.inc();
-        StreamOpen(gauge.clone())
-    }
-
     /// A connection was accepted. It counts as open until what this returns is dropped.
     #[must_use = "the connection counts as open for as long as this lives"]
-    pub fn connection_opened(&self) -> ConnectionOpen {
-        self.0.connections.inc();
-        ConnectionOpen(self.0.connections.clone())
+    pub fn connection_opened(&self) -> InUse {
+        InUse::of(&self.0.connections)
     }
 
     /// A connection was closed because no TLS session came about.
@@ -396,6 +378,19 @@ impl Metrics {
         let mut exposition = String::new();
         text::encode(&mut exposition, &self.0.registry).expect("a String takes whatever is written to it");
         exposition
+    }
+}
+
+impl Method {
+    /// Its name in the contract.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::GetMetricSpec => "GetMetricSpec",
+            Self::GetMetrics => "GetMetrics",
+            Self::IsActive => "IsActive",
+            Self::StreamIsActive => "StreamIsActive",
+            Self::StreamMetricSpec => "StreamMetricSpec",
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use tracing::Instrument as _;
 use crate::decisions::{Decisions, Judged, Refusal};
 use crate::incoming::connection::StreamsEnd;
 use crate::known_triggers::{Known, KnownTriggers};
-use crate::metrics::StreamKind;
+use crate::metrics::Method;
 use crate::reply;
 use crate::streams::{self, Activity};
 use crate::trigger::Trigger;
@@ -88,11 +88,10 @@ impl Service {
     /// Awaits the answer to a unary call and accounts for it.
     async fn answer<T>(
         &self,
-        method: &'static str,
+        method: Method,
         known: &Known,
         answer: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<Response<T>, Status> {
-        let _in_flight = self.telemetry.metrics.call_in_flight();
         let (message, call) = self.settle(method, known, answer).await?;
         call.end(Code::Ok);
         Ok(Response::new(message))
@@ -101,26 +100,25 @@ impl Service {
     /// Awaits a stream's opening and accounts for it until it ends.
     async fn open<Told: 'static, S: Stream<Item = Result<Told, Status>> + Send + 'static>(
         &self,
-        method: &'static str,
-        kind: StreamKind,
+        method: Method,
         known: &Known,
         end: Option<StreamsEnd>,
         opened: impl Future<Output = Result<S, Refusal>>,
     ) -> Result<Response<ToldStream<Told>>, Status> {
         let (messages, call) = self.settle(method, known, opened).await?;
-        Ok(Response::new(ToldStream::new(messages, call, self.telemetry.metrics.stream_opened(kind), end)))
+        Ok(Response::new(ToldStream::new(messages, call, end)))
     }
 
     /// Awaits an outcome within a span that says who asked what, and turns a refusal into gRPC's terms.
     async fn settle<T>(
         &self,
-        method: &'static str,
+        method: Method,
         known: &Known,
         outcome: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<(T, Call), Status> {
         let call = self.telemetry.begin(method);
         let (namespace, name) = (known.id().namespace(), known.id().name());
-        let span = tracing::info_span!("call", call = method, namespace, name);
+        let span = tracing::info_span!("call", call = method.name(), namespace, name);
         let settled = async {
             match outcome.await {
                 Ok(outcome) => Ok((outcome, call)),
@@ -147,7 +145,7 @@ impl ExternalScaler for Service {
     ) -> Result<Response<GetMetricSpecResponse>, Status> {
         let known = self.triggers.get(&request.into_inner());
         let answer = pin!(async { Ok(reply::specification(known.trigger()?)) });
-        self.answer("GetMetricSpec", &known, answer).await
+        self.answer(Method::GetMetricSpec, &known, answer).await
     }
 
     async fn get_metrics(&self, request: Request<GetMetricsRequest>) -> Result<Response<GetMetricsResponse>, Status> {
@@ -165,7 +163,7 @@ impl ExternalScaler for Service {
             known.told_metrics(judged);
             Ok(reply)
         });
-        self.answer("GetMetrics", &known, answer).await
+        self.answer(Method::GetMetrics, &known, answer).await
     }
 
     async fn is_active(&self, request: Request<ScaledObjectRef>) -> Result<Response<IsActiveResponse>, Status> {
@@ -181,7 +179,7 @@ impl ExternalScaler for Service {
             known.told_activity(judged);
             Ok(reply)
         });
-        self.answer("IsActive", &known, answer).await
+        self.answer(Method::IsActive, &known, answer).await
     }
 
     async fn stream_is_active(
@@ -207,7 +205,7 @@ impl ExternalScaler for Service {
             };
             Ok(activity.start())
         });
-        self.open("StreamIsActive", StreamKind::Activity, &known, end, opened).await
+        self.open(Method::StreamIsActive, &known, end, opened).await
     }
 
     async fn stream_metric_spec(
@@ -220,6 +218,6 @@ impl ExternalScaler for Service {
             let permit = self.stream_permit()?;
             Ok(streams::constant_specification(trigger, self.shutdown.clone(), permit))
         });
-        self.open("StreamMetricSpec", StreamKind::Specification, &known, end, opened).await
+        self.open(Method::StreamMetricSpec, &known, end, opened).await
     }
 }

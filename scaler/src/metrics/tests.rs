@@ -23,8 +23,8 @@ fn series<'a>(exposition: &'a str, family: &str) -> Vec<&'a str> {
 /// Every metric, each with a value of its own.
 fn used() -> Metrics {
     let metrics = Metrics::new();
-    metrics.rpc("GetMetrics", Code::Ok, Duration::from_micros(700));
-    metrics.rpc("StreamIsActive", Code::ResourceExhausted, Duration::from_hours(3));
+    metrics.call_ended(Method::GetMetrics, Code::Ok, Duration::from_micros(700));
+    metrics.call_ended(Method::StreamIsActive, Code::ResourceExhausted, Duration::from_hours(3));
     metrics.operation(OperationKind::GetQueue, Outcome::Ok);
     metrics.operation(OperationKind::ListSubscriptions, Outcome::Throttled);
     for answer in [CacheAnswer::Hit, CacheAnswer::Hit, CacheAnswer::Miss] {
@@ -34,9 +34,9 @@ fn used() -> Metrics {
     metrics.reading_age(Duration::from_secs(4));
     metrics.budget_stretch("Orders.servicebus.windows.net", 1.5);
     metrics.throttled("orders.servicebus.windows.net");
-    std::mem::forget(metrics.stream_opened(StreamKind::Activity));
+    std::mem::forget(metrics.call_in_use(Method::StreamIsActive));
     std::mem::forget(metrics.connection_opened());
-    std::mem::forget(metrics.call_in_flight());
+    std::mem::forget(metrics.call_in_use(Method::GetMetrics));
     metrics.handshake_failed();
     metrics.certificate_expiry(|| Some(1_900_000_000));
     metrics.trigger(&id("receiver"), 12.5, 5, true);
@@ -65,8 +65,8 @@ fn a_stream_and_a_connection_count_until_they_end() {
         let found = exposition.lines().find_map(|text| text.strip_prefix(&line(kind)).map(str::to_owned));
         found.expect("both kinds are always shown").trim().to_owned()
     };
-    let open = [metrics.stream_opened(StreamKind::Activity), metrics.stream_opened(StreamKind::Activity)];
-    let other = metrics.stream_opened(StreamKind::Specification);
+    let open = [metrics.call_in_use(Method::StreamIsActive), metrics.call_in_use(Method::StreamIsActive)];
+    let other = metrics.call_in_use(Method::StreamMetricSpec);
     assert_eq!((count("activity"), count("specification")), ("2".to_owned(), "1".to_owned()));
     drop((open, other));
     assert_eq!((count("activity"), count("specification")), ("0".to_owned(), "0".to_owned()));

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use crate::known_triggers::Known;
-use crate::metrics::Metrics;
+use crate::metrics::{InUse, Method, Metrics};
 use crate::refusal_log::RefusalLog;
 use crate::trigger::Trigger;
 
@@ -26,15 +26,17 @@ pub(crate) struct Telemetry {
 /// A call that has not ended. Dropped before its end, it counts as cancelled: the client hung up.
 pub(crate) struct Call {
     metrics: Metrics,
-    method: &'static str,
+    method: Method,
     begun: Instant,
     code: Code,
+    _counted: InUse,
 }
 
 impl Telemetry {
-    /// A call arrived. `method` is its name in the contract.
-    pub(super) fn begin(&self, method: &'static str) -> Call {
-        Call { metrics: self.metrics.clone(), method, begun: Instant::now(), code: Code::Cancelled }
+    /// A call arrived.
+    pub(super) fn begin(&self, method: Method) -> Call {
+        let (metrics, counted) = (self.metrics.clone(), self.metrics.call_in_use(method));
+        Call { metrics, method, begun: Instant::now(), code: Code::Cancelled, _counted: counted }
     }
 
     /// A trigger was told this decision.
@@ -75,6 +77,6 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.metrics.rpc(self.method, self.code, self.begun.elapsed());
+        self.metrics.call_ended(self.method, self.code, self.begun.elapsed());
     }
 }

@@ -8,12 +8,11 @@ use tonic::{Code, Status};
 
 use super::telemetry::Call;
 use crate::incoming::connection::StreamsEnd;
-use crate::metrics::StreamOpen;
 
 /// The stream that tonic gets. Dropped before its end, its call counts as cancelled: the client left.
 pub struct ToldStream<T> {
     messages: BoxStream<'static, Result<T, Status>>,
-    open: Option<(Call, StreamOpen)>,
+    open: Option<Call>,
 }
 
 impl<T: 'static> ToldStream<T> {
@@ -21,14 +20,13 @@ impl<T: 'static> ToldStream<T> {
     pub(super) fn new(
         messages: impl Stream<Item = Result<T, Status>> + Send + 'static,
         call: Call,
-        open: StreamOpen,
         end: Option<StreamsEnd>,
     ) -> Self {
         let messages = match end {
             Some(StreamsEnd(end)) => messages.take_until(end.cancelled_owned()).boxed(),
             None => messages.boxed(),
         };
-        Self { messages, open: Some((call, open)) }
+        Self { messages, open: Some(call) }
     }
 }
 
@@ -43,7 +41,7 @@ impl<T> Stream for ToldStream<T> {
             None => Some(Code::Ok),
         };
         if let Some(code) = ended
-            && let Some((call, _)) = self.open.take()
+            && let Some(call) = self.open.take()
         {
             call.end(code);
         }
