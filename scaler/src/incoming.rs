@@ -18,13 +18,16 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::log_rate::LogRate;
 use crate::metrics::{InUse, Metrics};
 use crate::tls::Tls;
 
 pub(crate) mod connection;
 mod ending;
 pub(crate) mod question;
+mod refused_log;
+
+use refused_log::Cause;
+pub(crate) use refused_log::RefusedLog;
 
 /// Pause after the system refused to accept, mostly for want of file descriptors: asking again at once would not help.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -71,6 +74,7 @@ pub(crate) struct Incoming {
     pub(crate) tls: Option<Tls>,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
+    pub(crate) log: Arc<RefusedLog>,
     /// Everything that runs for a connection.
     pub(crate) tasks: TaskTracker,
     /// Ends everything that runs for a connection, at once.
@@ -86,10 +90,9 @@ impl Incoming {
     ) where
         Served: Future<Output = ()> + Send,
     {
-        let Self { listener, tls, limits, metrics, tasks, cut_off } = self;
+        let Self { listener, tls, limits, metrics, log, tasks, cut_off } = self;
         let places = Arc::new(Semaphore::new(limits.connections));
         let handshakes = Arc::new(Semaphore::new(limits.handshakes));
-        let log = Arc::new(LogRate::default());
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => return,
@@ -98,7 +101,7 @@ impl Incoming {
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(problem) => {
-                    if let Some(unlogged) = log.turn() {
+                    if let Some(unlogged) = log.turn(Cause::NotAccepted) {
                         tracing::error!(%problem, unlogged, "no connection can be accepted");
                     }
                     tokio::select! {
@@ -116,7 +119,7 @@ impl Incoming {
                 None => None,
                 Some((configuration, Ok(place))) => Some((configuration, place)),
                 Some((_, Err(_))) => {
-                    if let Some(unlogged) = log.turn() {
+                    if let Some(unlogged) = log.turn(Cause::Handshakes) {
                         let limit = limits.handshakes;
                         tracing::warn!(%peer, limit, unlogged, "a connection is closed: too many TLS handshakes at a time");
                     }
@@ -136,7 +139,7 @@ impl Incoming {
                             Ok(stream) => Box::new(stream),
                             Err(problem) => {
                                 metrics.handshake_failed();
-                                if let Some(unlogged) = log.turn() {
+                                if let Some(unlogged) = log.turn(Cause::Tls) {
                                     tracing::warn!(%peer, %problem, unlogged, "a connection is closed: no TLS was agreed on");
                                 }
                                 return;
@@ -145,7 +148,7 @@ impl Incoming {
                     }
                 };
                 let Ok(place) = places.try_acquire_owned() else {
-                    if let Some(unlogged) = log.turn() {
+                    if let Some(unlogged) = log.turn(Cause::Places) {
                         let limit = limits.connections;
                         tracing::warn!(%peer, limit, unlogged, "a connection is closed: all places are taken");
                     }
@@ -232,6 +235,7 @@ mod tests {
             tls: None,
             limits: Limits { connections: 1, handshakes: 1, handshake_deadline: WITHIN },
             metrics: Metrics::new(),
+            log: Arc::default(),
             tasks: TaskTracker::new(),
             cut_off: CancellationToken::new(),
         };

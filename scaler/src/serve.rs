@@ -29,7 +29,7 @@ use crate::connections::Connections;
 use crate::decisions::Decisions;
 use crate::endpoints::{AllowedEndpoints, EndpointArgs};
 use crate::incoming::question::Questions;
-use crate::incoming::{Incoming, Limits, connection};
+use crate::incoming::{Incoming, Limits, RefusedLog, connection};
 use crate::known_triggers::KnownTriggers;
 use crate::metrics::Metrics;
 use crate::readings::Readings;
@@ -280,13 +280,15 @@ pub async fn serve(listener: TcpListener, parts: Parts, shutdown: CancellationTo
         let routes = admin_http::local_routes(triggers.clone());
         tokio::spawn(admin_http::serve(local, routes, over.clone()));
     }
+    let log = Arc::<RefusedLog>::default();
     tokio::spawn(over.clone().run_until_cancelled_owned({
-        let (triggers, telemetry) = (triggers.clone(), telemetry.clone());
+        let (triggers, telemetry, log) = (triggers.clone(), telemetry.clone(), Arc::clone(&log));
         async move {
             loop {
                 tokio::time::sleep(TIDY_INTERVAL).await;
                 triggers.tidy();
                 telemetry.tidy();
+                log.tidy();
             }
         }
     }));
@@ -334,6 +336,7 @@ pub async fn serve(listener: TcpListener, parts: Parts, shutdown: CancellationTo
             handshake_deadline: timings.handshake_deadline,
         },
         metrics,
+        log,
         tasks: tasks.clone(),
         cut_off: cut_off.clone(),
     };
