@@ -216,6 +216,8 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
     let (local, local_address) = bind("--local-listen", local_listen).await?;
 
     let hangup = || signal(SignalKind::hangup()).context("failed to listen for SIGHUP");
+    // Once it is listened for it does not end the process any more, also where there is nothing to read again.
+    let _heard = hangup()?;
     if let Some((files, tls)) = tls_files.clone().zip(tls.clone()) {
         tokio::spawn(tls.follow(files, timings.config_interval, Some(hangup()?), shutdown.clone()));
     }

@@ -86,6 +86,16 @@ async fn sighup_and_a_changed_file_bring_a_profile_into_force() {
 }
 
 #[tokio::test]
+async fn sighup_without_anything_to_read_again_changes_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (program, _) = started(&[], folder.path()).await;
+    kill(Pid::from_raw(program.id().try_into().expect("a process id")), Signal::SIGHUP).expect("our own child");
+    program.terminate();
+    let ended = program.ended().await;
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+#[tokio::test]
 async fn what_it_cannot_start_with_is_one_clear_line() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = taken.local_addr().expect("a bound address").to_string();
