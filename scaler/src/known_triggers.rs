@@ -70,6 +70,8 @@ pub(crate) struct Known {
 #[derive(Default)]
 struct Latest {
     told: Option<Told>,
+    /// On a push stream, beside the calls: a `GetMetrics` and its `IsActive` stay a pair.
+    pushed: Option<Told>,
     /// A `GetMetrics` was told this, and no `IsActive` yet.
     is_half_of_pair: bool,
     refused: Option<Refused>,
@@ -225,6 +227,11 @@ impl Known {
         let mut latest = self.latest();
         latest.told = Some(Told { at: Instant::now(), judged });
         latest.is_half_of_pair = false;
+    }
+
+    /// A push stream was told this.
+    pub(crate) fn told_stream(&self, judged: Judged) {
+        self.latest().pushed = Some(Told { at: Instant::now(), judged });
     }
 
     /// Whether it is active by the decision that the `GetMetrics` just before was told. Good for one `IsActive`.

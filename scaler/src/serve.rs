@@ -1,8 +1,8 @@
 //! `scaler serve`: one port for KEDA's contract, health and reflection, one for probes and metrics, one for this host alone,
 //! from start to a clean stop.
 //!
-//! The stop, in order: readiness and health are off, nothing new is accepted, push streams end with OK, calls in flight are
-//! answered, the process ends.
+//! The stop, in order: readiness and health are off, nothing new is accepted, every connection is told so (GOAWAY) and its
+//! push streams end with OK, calls in flight are answered, the process ends.
 //! Health never depends on Service Bus: a fault over there must not restart a healthy scaler.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -47,6 +47,8 @@ const MAX_SMALL_MESSAGE_BYTES: usize = 16 * 1024;
 const MAX_CONNECTIONS: usize = 500;
 /// Most TLS handshakes at a time, beside the connections that are served.
 const MAX_HANDSHAKES: usize = 100;
+/// Most push streams open at a time. One push trigger holds two.
+const MAX_STREAMS: usize = 20_000;
 /// How often what is long past is let go of.
 const TIDY_INTERVAL: Duration = Duration::from_mins(1);
 /// Where probes and metrics are when nothing is said, at the address of `--listen`.
@@ -162,6 +164,8 @@ pub struct Parts {
     pub config: ConfigHandle,
     /// Periods and deadlines.
     pub timings: Timings,
+    /// Most push streams open at a time.
+    pub most_streams: usize,
     /// Where everything is counted.
     pub metrics: Metrics,
     /// How the gRPC port speaks TLS; plain without.
@@ -180,6 +184,7 @@ impl Parts {
             allowed: AllowedEndpoints::default(),
             config: ConfigHandle::new(Config::default()),
             timings: Timings::default(),
+            most_streams: MAX_STREAMS,
             metrics: Metrics::new(),
             tls: None,
             admin: None,
@@ -268,7 +273,7 @@ fn say_what_cannot_be_known(tls: Option<&TlsFiles>, config: &Config) {
 
 /// Serves on a bound listener until `shutdown`, then drains. Returns once everything has ended or was cut off.
 pub async fn serve(listener: TcpListener, parts: Parts, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let Parts { source, allowed, config, timings, metrics, tls, admin, local } = parts;
+    let Parts { source, allowed, config, timings, most_streams, metrics, tls, admin, local } = parts;
     let (triggers, telemetry) =
         (KnownTriggers::default(), Telemetry { metrics: metrics.clone(), ..Telemetry::default() });
     // The other ports answer until the very end.
@@ -304,15 +309,8 @@ pub async fn serve(listener: TcpListener, parts: Parts, shutdown: CancellationTo
     tokio::spawn(connections.clone().follow(timings.config_interval, shutdown.clone()));
     let decisions = Decisions::new(readings.clone(), config.clone(), connections);
     let watchers = Watchers::new(readings, timings.watch_interval, shutdown.clone());
-    let service = Service::new(
-        triggers,
-        decisions,
-        watchers,
-        telemetry,
-        timings.call_deadline,
-        timings.heartbeat,
-        shutdown.clone(),
-    );
+    let service =
+        Service::new(triggers, decisions, watchers, telemetry, timings.call_deadline, timings.heartbeat, most_streams);
     let contract = ExternalScalerServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES);
 
     let (health, health_service) = tonic_health::server::health_reporter();

@@ -12,7 +12,6 @@ use externalscaler::external_scaler_server::ExternalScaler;
 use externalscaler::{GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, ScaledObjectRef};
 use futures_util::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 use tracing::Instrument as _;
 
@@ -31,9 +30,6 @@ mod told_stream;
 use telemetry::{Call, Telemetry};
 pub use told_stream::ToldStream;
 
-/// Most push streams open at a time. One push trigger holds two.
-const MAX_STREAMS: usize = 20_000;
-
 /// The gRPC service.
 pub struct Service {
     triggers: KnownTriggers,
@@ -42,13 +38,13 @@ pub struct Service {
     telemetry: Telemetry,
     call_deadline: Duration,
     heartbeat: Duration,
-    shutdown: CancellationToken,
+    most_streams: usize,
     streams: Arc<Semaphore>,
 }
 
 impl Service {
     /// A service for these triggers that answers unary calls within `call_deadline`, repeats `true` on its streams every
-    /// `heartbeat`, and ends its streams when `shutdown` is cancelled.
+    /// `heartbeat`, and has at most `most_streams` of them open.
     pub(crate) fn new(
         triggers: KnownTriggers,
         decisions: Decisions,
@@ -56,10 +52,10 @@ impl Service {
         telemetry: Telemetry,
         call_deadline: Duration,
         heartbeat: Duration,
-        shutdown: CancellationToken,
+        most_streams: usize,
     ) -> Self {
-        let streams = Arc::new(Semaphore::new(MAX_STREAMS));
-        Self { triggers, decisions, watchers, telemetry, call_deadline, heartbeat, shutdown, streams }
+        let streams = Arc::new(Semaphore::new(most_streams));
+        Self { triggers, decisions, watchers, telemetry, call_deadline, heartbeat, most_streams, streams }
     }
 
     /// The decision for a unary call about a trigger in this Kubernetes namespace, within the deadline of calls.
@@ -73,16 +69,16 @@ impl Service {
         Ok(judged)
     }
 
-    /// What a push stream is opened for: when its connection ends, and the trigger with the reference it came in.
-    fn opening(&self, request: Request<ScaledObjectRef>) -> (Option<StreamsEnd>, ScaledObjectRef, Arc<Known>) {
+    /// What a push stream is opened for: when its connection ends, and the trigger with its Kubernetes namespace.
+    fn opening(&self, request: Request<ScaledObjectRef>) -> (Option<StreamsEnd>, String, Arc<Known>) {
         let end = request.extensions().get().cloned();
         let scaled_object = request.into_inner();
         let known = self.triggers.get(&scaled_object);
-        (end, scaled_object, known)
+        (end, scaled_object.namespace, known)
     }
 
     fn stream_permit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        Arc::clone(&self.streams).try_acquire_owned().map_err(|_| Refusal::TooManyStreams(MAX_STREAMS))
+        Arc::clone(&self.streams).try_acquire_owned().map_err(|_| Refusal::TooManyStreams(self.most_streams))
     }
 
     /// Awaits the answer to a unary call and accounts for it.
@@ -186,21 +182,22 @@ impl ExternalScaler for Service {
         &self,
         request: Request<ScaledObjectRef>,
     ) -> Result<Response<Self::StreamIsActiveStream>, Status> {
-        let (end, scaled_object, known) = self.opening(request);
+        let (end, namespace, known) = self.opening(request);
         let opened = pin!(async {
             let trigger = known.trigger()?;
-            let query = self.decisions.query(&scaled_object.namespace, trigger)?;
-            // Refuses now what would stay unknown for as long as the configuration stays as it is.
-            self.decisions.policy(trigger)?;
+            // Before anything is asked that may change, so that no change is missed.
+            let access_changes = self.decisions.access_changes();
+            let (query, freshness) = streams::reads(&self.decisions, &namespace, trigger)?;
             let activity = Activity {
                 decisions: self.decisions.clone(),
                 watchers: self.watchers.clone(),
-                freshness: self.decisions.freshness(trigger)?,
-                namespace: scaled_object.namespace.clone(),
-                trigger: trigger.clone(),
+                telemetry: self.telemetry.clone(),
+                namespace,
+                known: Arc::clone(&known),
                 query,
+                freshness,
+                access_changes,
                 heartbeat: self.heartbeat,
-                shutdown: self.shutdown.clone(),
                 permit: self.stream_permit()?,
             };
             Ok(activity.start())
@@ -215,8 +212,7 @@ impl ExternalScaler for Service {
         let (end, _, known) = self.opening(request);
         let opened = pin!(async {
             let trigger = known.trigger()?;
-            let permit = self.stream_permit()?;
-            Ok(streams::constant_specification(trigger, self.shutdown.clone(), permit))
+            Ok(streams::constant_specification(trigger, self.stream_permit()?))
         });
         self.open(Method::StreamMetricSpec, &known, end, opened).await
     }

@@ -93,10 +93,11 @@ impl Known {
     /// Nothing, if nothing was told yet.
     pub(super) fn explain(&self) -> Option<Explanation> {
         let latest = self.latest();
-        if latest.told.is_none() && latest.refused.is_none() {
+        let told = latest.told.iter().chain(&latest.pushed).max_by_key(|told| told.at);
+        if told.is_none() && latest.refused.is_none() {
             return None;
         }
-        let told = latest.told.as_ref().zip(self.trigger.as_ref().ok()).map(|(told, trigger)| told.explain(trigger));
+        let told = told.zip(self.trigger.as_ref().ok()).map(|(told, trigger)| told.explain(trigger));
         let refused = latest.refused.as_ref().map(|Refused { at, code, problem }| RefusedText {
             seconds_ago: seconds_since(*at),
             code: code_name(*code),

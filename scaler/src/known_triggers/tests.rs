@@ -80,6 +80,9 @@ async fn is_active_is_told_once_and_soon_what_get_metrics_was_told() {
     tokio::time::advance(PAIR_WINDOW).await;
     assert_eq!(known.active_as_told(), None, "too late");
     known.told_metrics(judged(true));
+    known.told_stream(judged(false));
+    assert_eq!(known.active_as_told(), Some(true), "what a stream was told between is another matter");
+    known.told_metrics(judged(true));
     known.refused(&Status::unavailable("a later call failed"));
     assert_eq!(known.active_as_told(), None, "what was refused since is not told otherwise");
     known.told_activity(judged(false));

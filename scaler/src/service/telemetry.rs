@@ -40,7 +40,7 @@ impl Telemetry {
     }
 
     /// A trigger was told this decision.
-    pub(super) fn told(&self, known: &Known, trigger: &Trigger, decision: &Decision) {
+    pub(crate) fn told(&self, known: &Known, trigger: &Trigger, decision: &Decision) {
         let target = trigger.base.message_count();
         known.series(&self.metrics).told(metric_value(decision.replicas, target), target, decision.active);
     }

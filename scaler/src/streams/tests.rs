@@ -1,11 +1,12 @@
 //! Activity streams in simulated time, before a queue whose count a test sets.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use externalscaler::ScaledObjectRef;
 use futures_util::FutureExt as _;
 use tokio::sync::Semaphore;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Code;
 
 use super::*;
@@ -14,6 +15,7 @@ use crate::config::{Config, ConfigHandle};
 use crate::connections::Connections;
 use crate::endpoints::AllowedEndpoints;
 use crate::entity::{Entity, Listing};
+use crate::known_triggers::KnownTriggers;
 use crate::metrics::Metrics;
 use crate::readings::Readings;
 use crate::source::{Observed, Page, Read, ReadFailure, Source};
@@ -45,7 +47,7 @@ struct Bench {
     config: ConfigHandle,
     decisions: Decisions,
     watchers: Watchers,
-    shutdown: CancellationToken,
+    _over: DropGuard,
 }
 
 impl Bench {
@@ -58,25 +60,37 @@ impl Bench {
         tokio::spawn(connections.clone().follow(SECOND, shutdown.clone()));
         let decisions = Decisions::new(readings.clone(), config.clone(), connections);
         let watchers = Watchers::new(readings, SECOND, shutdown.clone());
-        Self { queue, config, decisions, watchers, shutdown }
+        Self { queue, config, decisions, watchers, _over: shutdown.drop_guard() }
     }
 
     fn open(&self, metadata: &[(&str, &str)]) -> ReceiverStream<Result<IsActiveResponse, Status>> {
+        self.activity(metadata).start()
+    }
+
+    fn activity(&self, metadata: &[(&str, &str)]) -> Activity {
         let own = [("queueName", "orders"), ("connectionFromEnv", CONNECTION)];
         let metadata = own.iter().chain(metadata).map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        let trigger = Trigger::parse(&metadata.collect::<HashMap<_, _>>()).expect("sound metadata");
-        let activity = Activity {
+        let scaled_object = ScaledObjectRef {
+            name: "receiver".to_owned(),
+            namespace: "demo".to_owned(),
+            scaler_metadata: metadata.collect::<HashMap<_, _>>(),
+        };
+        let known = KnownTriggers::default().get(&scaled_object);
+        let access_changes = self.decisions.access_changes();
+        let trigger = known.trigger().expect("sound metadata");
+        let (query, freshness) = reads(&self.decisions, "demo", trigger).expect("it may");
+        Activity {
             decisions: self.decisions.clone(),
             watchers: self.watchers.clone(),
+            telemetry: Telemetry::default(),
             namespace: "demo".to_owned(),
-            query: self.decisions.query("demo", &trigger).expect("it may"),
-            freshness: self.decisions.freshness(&trigger).expect("it is within bounds"),
-            trigger,
+            known,
+            query,
+            freshness,
+            access_changes,
             heartbeat: 30 * SECOND,
-            shutdown: self.shutdown.clone(),
             permit: Arc::new(Semaphore::new(1)).try_acquire_owned().expect("it is new"),
-        };
-        activity.start()
+        }
     }
 
     fn has(&self, active: u64) {
@@ -145,4 +159,26 @@ async fn a_stream_that_ends_takes_its_wish_with_it() {
     tokio::time::sleep(2 * SECOND).await;
     let reads = bench.reads(120 * SECOND).await;
     assert!((1..=3).contains(&reads), "{reads} reads in two minutes for who is content with one in one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_profile_is_removed_ends() {
+    let bench = Bench::new(5, "profiles: {gold: {policy: messageCount}}");
+    let mut stream = bench.open(&[("policyProfile", "gold")]);
+    assert_eq!(next(&mut stream).await, Ok(true));
+    bench.config.replace(parsed(""));
+    assert_eq!(next(&mut stream).await, Err(Code::FailedPrecondition));
+    assert!(stream.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_between_the_opening_of_a_stream_and_its_start_is_heard() {
+    let bench = Bench::new(5, "cacheTtlBoundsSeconds: {min: 1, max: 300}");
+    // What follows the configuration has seen it as it is now.
+    tokio::time::sleep(SECOND / 2).await;
+    let opened = bench.activity(&[("cacheTtl", "200s")]);
+    bench.config.replace(parsed("cacheTtlBoundsSeconds: {min: 1, max: 10}"));
+    let mut stream = opened.start();
+    let ended = async { while next(&mut stream).await.is_ok() {} };
+    tokio::time::timeout(120 * SECOND, ended).await.expect("its cacheTtl is out of bounds now, which it heard of");
 }

@@ -6,6 +6,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream;
 use tokio::net::TcpStream;
+use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
@@ -13,11 +14,13 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 
 use crate::support::{MESSAGES, Scaler, active_stream, assert_ends_with_ok, scaled_object, until, value, within};
+use crate::wire::{DATA, GOAWAY, Wire};
 
 #[tokio::test]
 async fn an_old_connection_ends_its_streams_with_ok_and_answers_its_calls() {
     let scaler = Scaler::start_with(|parts| {
-        parts.timings.max_connection_age = Some(Duration::from_millis(500));
+        // Long enough for everything to be there before it ends.
+        parts.timings.max_connection_age = Some(Duration::from_secs(3));
         parts.config.replace(scaler::config::Config::parse("cacheTtlSeconds: 0").expect("a good config"));
     })
     .await;
@@ -31,10 +34,16 @@ async fn an_old_connection_ends_its_streams_with_ok_and_answers_its_calls() {
         let client = client.clone();
         async move { value(&client, "in-flight").await }
     });
+    let all_are_there = || {
+        let connections = scaler.count("servicebus_scaler_connections_open");
+        (connections, scaler.count("servicebus_scaler_grpc_requests_in_flight")) == (1, 1)
+    };
+    until("the call to be in flight on the one connection", async || all_are_there()).await;
     assert_ends_with_ok(activity).await;
     let end = within("the end of the stream", specification.message()).await.expect("it ends with OK");
     assert_eq!(end, None);
     assert!(!in_flight.is_finished(), "the source is held");
+    assert!(all_are_there(), "the connection waits for its call");
     scaler.let_go();
     let answer = within("the call in flight", in_flight).await.expect("no panic").expect("it is answered");
     assert_eq!(answer, MESSAGES as i64);
@@ -45,6 +54,46 @@ async fn an_old_connection_ends_its_streams_with_ok_and_answers_its_calls() {
         (scaler.count(&ok("StreamIsActive")), scaler.count(&ok("StreamMetricSpec"))) == (1, 1)
     })
     .await;
+}
+
+#[tokio::test]
+async fn at_the_stop_goaway_comes_before_the_end_of_a_stream() {
+    let scaler = Scaler::start().await;
+    let mut wire = Wire::connect(&scaler).await;
+    wire.begin(0, "StreamMetricSpec").await;
+    // `ScaledObjectRef` with `queueName: orders` alone, in protobuf.
+    let field =
+        |number: u8, value: &[u8]| [&[number << 3 | 2, u8::try_from(value.len()).expect("short")], value].concat();
+    let metadata = [field(1, b"queueName"), field(2, b"orders")].concat();
+    wire.ask(0, &field(3, &metadata)).await;
+    while wire.next().await.kind != DATA {}
+    scaler.shutdown.cancel();
+    let mut is_told = false;
+    loop {
+        let frame = wire.next().await;
+        is_told |= frame.kind == GOAWAY;
+        if frame.is_end() {
+            break;
+        }
+    }
+    assert!(is_told, "KEDA would open the stream again on the connection that is about to end");
+}
+
+#[tokio::test]
+async fn one_push_stream_too_many_is_refused_and_a_place_given_back_is_used_again() {
+    let scaler = Scaler::start_with(|parts| parts.most_streams = 2).await;
+    let client = scaler.client().await;
+    let specification = async || {
+        let mut client = client.clone();
+        within("the stream to open", client.stream_metric_spec(scaled_object("receiver"))).await
+    };
+    let activity = active_stream(&client, "receiver").await;
+    let _specification = specification().await.expect("there is a place");
+    let refused = specification().await.expect_err("both places are taken");
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    assert!(refused.message().contains("all 2 push streams"), "{refused}");
+    drop(activity);
+    until("a place to be given back", async || specification().await.is_ok()).await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::{MESSAGES, Scaler, http, http_to, scaled_object, until, value, within};
+use crate::support::{MESSAGES, Scaler, active_stream, http, http_to, scaled_object, until, value, within};
 
 #[tokio::test]
 async fn probes_and_metrics_answer_and_readiness_ends_with_the_stop() {
@@ -83,6 +83,21 @@ async fn explain_says_what_was_told_and_refused_and_no_secret() {
     let unnamed = http(scaler.local, "GET", "/explain", "").await;
     assert_eq!(unnamed.status, 400);
     assert!(unnamed.body.contains("namespace=NAMESPACE"), "{}", unnamed.body);
+}
+
+#[tokio::test]
+async fn explain_and_metrics_say_what_a_push_stream_was_told() {
+    let scaler = Scaler::start().await;
+    let _stream = active_stream(&scaler.client().await, "receiver").await;
+    let answer = http(scaler.local, "GET", "/explain?namespace=demo&name=receiver", "").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let json: Value = serde_json::from_str(&answer.body).expect("JSON");
+    let told = &json["triggers"][0]["told"];
+    assert_eq!(told["decision"]["active"], true, "{json}");
+    assert_eq!(told["readings"][0]["active"], MESSAGES, "{json}");
+    let metrics = scaler.metrics.exposition();
+    let is_active = |line: &str| line.starts_with("servicebus_scaler_trigger_active{") && line.ends_with(" 1.0");
+    assert!(metrics.lines().any(is_active), "{metrics}");
 }
 
 #[tokio::test]

@@ -11,3 +11,4 @@ mod support;
 #[cfg(feature = "otlp")]
 mod traces;
 mod unfinished;
+mod wire;
