@@ -35,6 +35,8 @@ const MAX_WEIGHT: usize = 48 * 1024 * 1024;
 const OWN_WEIGHT: usize = 1_024;
 /// A reference larger than this is parsed at every call instead of kept.
 const MAX_KEPT_BYTES: usize = 16 * 1024;
+/// Most warnings that are remembered of one trigger; whoever has more has a file of something else.
+const MAX_WARNINGS: usize = 20;
 /// A generation grows no older.
 const GENERATION: Duration = Duration::from_hours(1);
 
@@ -185,9 +187,14 @@ impl Known {
     fn parsed(scaled_object: &ScaledObjectRef) -> Self {
         let ScaledObjectRef { name, namespace, scaler_metadata } = scaled_object;
         let metadata = scaler_metadata.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+        let trigger = Trigger::parse(scaler_metadata).map(|mut trigger| {
+            trigger.warnings.truncate(MAX_WARNINGS);
+            trigger.warnings.shrink_to_fit();
+            trigger
+        });
         Self {
             id: TriggerId::of(scaled_object),
-            trigger: Trigger::parse(scaler_metadata),
+            trigger,
             weight: name.len() + namespace.len() + metadata,
             series: OnceLock::new(),
             access: OnceLock::new(),

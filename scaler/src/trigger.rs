@@ -78,7 +78,7 @@ pub enum PolicyChoice {
 /// Metadata that has no effect, though it was probably meant to have one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Warning {
-    /// A key that means nothing here. Ignored, as KEDA does.
+    /// A key that means nothing here, cut when long. Ignored, as KEDA does.
     UnknownKey(String),
     /// A known key where it changes nothing.
     WithoutEffect {
@@ -280,7 +280,7 @@ fn unknown(key: &str) -> Warning {
     let mut of_policies = scaling::POLICIES.iter().flat_map(|policy| policy.keys);
     match of_policies.find(|known| known.name == key) {
         Some(known) => Warning::WithoutEffect { key: known.name, why: "it is a key of another policy" },
-        None => Warning::UnknownKey(key.to_owned()),
+        None => Warning::UnknownKey(shown(key)),
     }
 }
 

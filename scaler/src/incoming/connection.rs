@@ -19,7 +19,7 @@ use tonic::body::Body;
 use tonic::service::Routes;
 
 use super::Accepted;
-use super::ending::{AnswerEnding, QuestionsEnding};
+use super::ending::{AnswerEnding, Counted, QuestionsEnding};
 use super::question::{Question, Questions, too_many};
 
 /// KEDA shares one connection for everything, two endless streams for every push trigger: a low limit would freeze it.
@@ -57,24 +57,28 @@ pub(crate) async fn serve(
         let questions = questions.clone();
         async move {
             let path = request.uri().path();
-            let Some(asked) = questions.ask(path, request.headers()) else {
-                return Ok(too_many().into_http::<Body>().map(|body| AnswerEnding::new(body, streams_end, None)));
-            };
+            let refused = |end| too_many().into_http().map(|body: Body| AnswerEnding::new(body, end, Counted::Not));
+            let Some(asked) = questions.ask(path, request.headers()) else { return Ok(refused(streams_end)) };
             // Only reflection goes on for as long as its client has questions.
             let asks_on = path.starts_with("/grpc.reflection.");
             let is_push = path.starts_with(PUSH_CALLS);
             let mut request = request.map(|body| {
                 if asks_on {
-                    Body::new(QuestionsEnding::new(body, streams_end.clone()))
+                    Body::new(QuestionsEnding::new(Question::asking_on(body, asked.clone()), streams_end.clone()))
                 } else {
                     Body::new(Question::new(body, asked.clone()))
                 }
             });
             request.extensions_mut().insert(StreamsEnd(streams_end.clone()));
             let response = routes.call(request).await?;
-            // Push streams are counted by the service from here on.
-            let asked = Some(asked).filter(|_| !is_push);
-            Ok::<_, Infallible>(response.map(|body| AnswerEnding::new(body, streams_end, asked)))
+            let counted = if is_push {
+                // Their number is the service's business. What was opened ends when its answer is dropped.
+                let Some(opened) = asked.opened() else { return Ok(refused(streams_end)) };
+                Counted::Stream(opened)
+            } else {
+                Counted::Call(asked)
+            };
+            Ok::<_, Infallible>(response.map(|body| AnswerEnding::new(body, streams_end, counted)))
         }
     });
     let mut connection = pin!(

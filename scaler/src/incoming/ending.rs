@@ -7,25 +7,35 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use hyper::HeaderMap;
-use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::header::HeaderValue;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
+use tonic::codegen::StdError;
 
-use super::question::Asked;
+use super::question::{Asked, Opened, Question};
 
 /// An answer. Ends with OK as soon as it would have to be waited for after the end was called.
 pub(super) struct AnswerEnding {
     answer: tonic::body::Body,
     end: End,
     is_over: bool,
-    /// The call counts as one that is not answered until this body is gone.
-    _asked: Option<Asked>,
+    counted: Counted,
+}
+
+/// As what a call counts until its answer is gone.
+pub(super) enum Counted {
+    /// As one that is not answered.
+    Call(Asked),
+    /// As a push stream.
+    Stream(#[expect(dead_code, reason = "counts for as long as it lives")] Opened),
+    /// As none: it was refused.
+    Not,
 }
 
 /// A client's questions. There are no more as soon as they would have to be waited for after the end was called.
 pub(super) struct QuestionsEnding {
-    questions: Incoming,
+    questions: Question,
     end: End,
 }
 
@@ -48,13 +58,21 @@ impl End {
 }
 
 impl AnswerEnding {
-    pub(super) fn new(answer: tonic::body::Body, end: CancellationToken, asked: Option<Asked>) -> Self {
-        Self { answer, end: End::Called(end), is_over: false, _asked: asked }
+    pub(super) fn new(answer: tonic::body::Body, end: CancellationToken, counted: Counted) -> Self {
+        Self { answer, end: End::Called(end), is_over: false, counted }
+    }
+
+    /// The call was refused after it was answered in part.
+    fn refusal(&self) -> Option<HeaderMap> {
+        let Counted::Call(asked) = &self.counted else { return None };
+        let mut trailers = HeaderMap::new();
+        asked.refusal()?.add_header(&mut trailers).ok()?;
+        Some(trailers)
     }
 }
 
 impl QuestionsEnding {
-    pub(super) fn new(questions: Incoming, end: CancellationToken) -> Self {
+    pub(super) fn new(questions: Question, end: CancellationToken) -> Self {
         Self { questions, end: End::Called(end) }
     }
 }
@@ -78,6 +96,12 @@ impl Body for AnswerEnding {
             let ok = HeaderMap::from_iter([(Status::GRPC_STATUS, HeaderValue::from_static("0"))]);
             return Poll::Ready(Some(Ok(Frame::trailers(ok))));
         }
+        if let Poll::Ready(Some(Ok(last))) = &frame
+            && last.is_trailers()
+            && let Some(refusal) = self.refusal()
+        {
+            return Poll::Ready(Some(Ok(Frame::trailers(refusal))));
+        }
         frame
     }
 
@@ -92,7 +116,7 @@ impl Body for AnswerEnding {
 
 impl Body for QuestionsEnding {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = StdError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,

@@ -90,6 +90,16 @@ async fn is_active_is_told_once_and_soon_what_get_metrics_was_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_remembered_of_keys_that_mean_nothing_is_bounded() {
+    let keys: Vec<_> = (0..10_000).map(|number| format!("{number}{}", "x".repeat(1_000))).collect();
+    let metadata: Vec<_> = [("queueName", "orders")].into_iter().chain(keys.iter().map(|key| (&**key, ""))).collect();
+    let known = KnownTriggers::default().get(&reference("receiver", &metadata));
+    let warnings = &known.trigger().expect("it is sound").warnings;
+    let bytes: usize = warnings.iter().map(|warning| warning.key().len()).sum();
+    assert!((1..=MAX_WARNINGS).contains(&warnings.len()) && bytes < MAX_WARNINGS * 100, "{warnings:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn warnings_about_metadata_are_a_few_lines_however_many_triggers_have_them() {
     let triggers = KnownTriggers::default();
     for number in 0..1_000 {
