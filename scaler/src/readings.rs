@@ -200,6 +200,22 @@ impl Followed {
         self.0.is_followed()
     }
 
+    /// The number of tries so far, if the next is to be waited for by somebody to whom a reading is good for that long: as a
+    /// call would have to wait.
+    pub(crate) fn awaited(&self, good_for: Duration) -> Option<u64> {
+        let (record, namespace) = (self.0.record(), &self.0.rack.namespace);
+        let now = namespace.clock.now();
+        let is_due = record.is_due(good_for, || namespace.recovered_at(), now) && namespace.refusal(now).is_none();
+        is_due.then_some(record.tries)
+    }
+
+    /// Whether the try after so many is still to be waited for; where credits are short, nobody does.
+    pub(crate) fn is_awaited(&self, tries: u64) -> bool {
+        let Entry { rack, what, .. } = &*self.0;
+        let is_short = || rack.namespace.shortage(rack.namespace.clock.now()).is_some() && rack.is_waiting(what);
+        self.0.record().tries == tries && !is_short()
+    }
+
     /// What is known now; none before the first try has ended.
     pub(crate) fn latest(&self, freshness: Freshness) -> Option<Result<Seen, Arc<ReadFailure>>> {
         let record = self.0.record();

@@ -52,6 +52,8 @@ struct Viewers {
 pub struct Watch {
     target: Followed,
     freshness: Freshness,
+    /// How often the target had been tried before the view began, if what was read then is too old to begin with.
+    awaited: Option<u64>,
     changes: watch::Receiver<()>,
     viewers: Arc<Mutex<Viewers>>,
     is_inactive: bool,
@@ -67,6 +69,7 @@ impl Watchers {
     /// listing; it ends by itself when nothing of that is watched any more.
     pub async fn subscribe(&self, query: &Query, freshness: Freshness) -> Watch {
         let target = self.0.readings.follow(query).await;
+        let awaited = target.awaited(freshness.cache_ttl.max(self.0.interval));
         let watch = {
             let mut pollers = self.0.pollers();
             let is_first = !pollers.contains_key(&target.catalogue());
@@ -80,7 +83,7 @@ impl Watchers {
             if is_first {
                 tokio::spawn(poll(Arc::clone(&self.0), target.catalogue()));
             }
-            Watch { target, freshness, changes, viewers, is_inactive: true }
+            Watch { target, freshness, awaited, changes, viewers, is_inactive: true }
         };
         // The poller goes on from there.
         watch.target.look(self.0.interval, self.0.interval);
@@ -101,10 +104,12 @@ impl Inner {
 }
 
 impl Watch {
-    /// What is known now.
+    /// What is known now. An old reading, which was brought in for somebody who asks less often, is not: the read that the
+    /// view began with will tell.
     pub fn latest(&mut self) -> Latest {
         self.changes.borrow_and_update();
-        self.target.latest(self.freshness)
+        let is_awaited = self.awaited.is_some_and(|tries| self.target.is_awaited(tries));
+        if is_awaited { None } else { self.target.latest(self.freshness) }
     }
 
     /// Returns when there is something newer; `false` when there never will be.

@@ -93,6 +93,13 @@ impl Bench {
         }
     }
 
+    /// What a poll is told.
+    async fn polled(&self) -> Result<bool, String> {
+        let known = self.activity(&[]).known;
+        let judged = self.decisions.judge("demo", known.trigger().expect("sound metadata")).await;
+        judged.map(|judged| judged.decision.active).map_err(|refusal| refusal.to_string())
+    }
+
     fn has(&self, active: u64) {
         self.queue.active.store(active, Ordering::SeqCst);
     }
@@ -159,6 +166,26 @@ async fn a_stream_that_ends_takes_its_wish_with_it() {
     tokio::time::sleep(2 * SECOND).await;
     let reads = bench.reads(120 * SECOND).await;
     assert!((1..=3).contains(&reads), "{reads} reads in two minutes for who is content with one in one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_message_is_no_reading_that_nobody_tried_to_refresh() {
+    let bench = Bench::new(5, "{cacheTtlSeconds: 5, maxStalenessSeconds: 60}");
+    assert_eq!(bench.polled().await, Ok(true));
+    bench.has(0);
+    tokio::time::sleep(50 * SECOND).await;
+    let mut stream = bench.open(&[]);
+    assert_eq!(next(&mut stream).await, Ok(false), "the queue was drained since the last poll");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_message_is_told_at_once_of_a_reading_that_is_young_enough() {
+    let bench = Bench::new(5, "cacheTtlSeconds: 300");
+    assert_eq!(bench.polled().await, Ok(true));
+    tokio::time::sleep(200 * SECOND).await;
+    let mut stream = bench.open(&[]);
+    let told = tokio::time::timeout(SECOND / 100, next(&mut stream)).await;
+    assert_eq!(told, Ok(Ok(true)), "it is not waited for a read");
 }
 
 #[tokio::test(start_paused = true)]
