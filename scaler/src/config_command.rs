@@ -22,7 +22,7 @@ pub struct ConfigArgs {
 }
 
 /// Runs `scaler config`.
-pub fn run(args: ConfigArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: ConfigArgs) -> anyhow::Result<ExitCode> {
     let ConfigArgs { example: _, check } = args;
     let text = match check {
         None => EXAMPLE.to_owned(),

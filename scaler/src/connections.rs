@@ -27,7 +27,7 @@ const MAX_SHOWN: usize = 64;
 
 /// Why a trigger gets no access.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AccessRefused {
+pub(crate) enum AccessRefused {
     /// There is no connection string.
     #[error(transparent)]
     Connection(#[from] ConnectionProblem),
@@ -84,7 +84,7 @@ pub enum AccessRefused {
 
 /// Chooses and checks. Cheap to clone; all clones are one.
 #[derive(Clone)]
-pub struct Connections(Arc<Inner>);
+pub(crate) struct Connections(Arc<Inner>);
 
 struct Inner {
     allowed: AllowedEndpoints,
@@ -96,31 +96,31 @@ struct Inner {
 
 impl Connections {
     /// Lets credentials go to these endpoints, and knows this configuration's connections once they are [loaded](Self::load).
-    pub fn new(allowed: AllowedEndpoints, config: ConfigHandle) -> Self {
+    pub(crate) fn new(allowed: AllowedEndpoints, config: ConfigHandle) -> Self {
         let keys = KeyedHash::random();
         let credentials = Credentials::new(keys.clone());
         Self(Arc::new(Inner { allowed, config, credentials, tenants: Tenants::default(), keys }))
     }
 
     /// Reads the secret files that the configuration names, once.
-    pub async fn load(&self) {
+    pub(crate) async fn load(&self) {
         self.0.credentials.look(&self.0.config.snapshot(), Duration::ZERO).await;
     }
 
     /// Keeps credentials in step with their files and the configuration until `shutdown`, looking every `interval`.
-    pub async fn follow(self, interval: Duration, shutdown: CancellationToken) {
+    pub(crate) async fn follow(self, interval: Duration, shutdown: CancellationToken) {
         let (credentials, config) = (self.0.credentials.clone(), self.0.config.clone());
         credentials.follow(config, interval, shutdown).await;
     }
 
     /// Rings when what [`Self::resolve`] says may have changed: a secret, a rule, a connection that came or went. Who holds
     /// an access for longer than a call resolves it again then.
-    pub fn changes(&self) -> watch::Receiver<()> {
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.0.credentials.changes()
     }
 
     /// The access of a trigger in a `ScaledObject` of this Kubernetes namespace (which is the caller's claim).
-    pub fn resolve(&self, kubernetes_namespace: &str, trigger: &Trigger) -> Result<Access, AccessRefused> {
+    pub(crate) fn resolve(&self, kubernetes_namespace: &str, trigger: &Trigger) -> Result<Access, AccessRefused> {
         self.resolve_again(kubernetes_namespace, trigger, &OnceLock::new())
     }
 

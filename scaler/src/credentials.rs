@@ -23,7 +23,7 @@ use crate::secret_file;
 
 /// A credential that is ready to be used.
 #[derive(Clone, Debug)]
-pub enum Loaded {
+pub(crate) enum Loaded {
     /// A connection string, which says itself where it goes.
     ConnectionString(ConnectionString),
     /// An identity in Entra, for wherever its connection says.
@@ -48,7 +48,7 @@ struct Known {
 
 /// All loaded credentials. Cheap to clone; all clones are one.
 #[derive(Clone)]
-pub struct Credentials(Arc<Inner>);
+pub(crate) struct Credentials(Arc<Inner>);
 
 struct Inner {
     keys: KeyedHash,
@@ -62,22 +62,22 @@ type Content = Result<Zeroizing<Vec<u8>>, String>;
 
 impl Credentials {
     /// None yet. Digests are made by `keys`.
-    pub fn new(keys: KeyedHash) -> Self {
+    pub(crate) fn new(keys: KeyedHash) -> Self {
         Self(Arc::new(Inner { keys, known: ArcSwap::default(), changes: watch::Sender::default() }))
     }
 
     /// The credential of this source, if it could ever be loaded.
-    pub fn get(&self, source: &CredentialSource) -> Option<Loaded> {
+    pub(crate) fn get(&self, source: &CredentialSource) -> Option<Loaded> {
         self.0.known.load().get(source)?.loaded.clone()
     }
 
     /// Rings when a credential or the configuration changed, and with it perhaps who may use what.
-    pub fn changes(&self) -> watch::Receiver<()> {
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.0.changes.subscribe()
     }
 
     /// Follows the files of this configuration until `shutdown`, looking every `interval`.
-    pub async fn follow(self, config: ConfigHandle, interval: Duration, shutdown: CancellationToken) {
+    pub(crate) async fn follow(self, config: ConfigHandle, interval: Duration, shutdown: CancellationToken) {
         let mut looks = config.looks();
         let mut before = config.snapshot();
         loop {
@@ -99,7 +99,7 @@ impl Credentials {
     /// Looks once at every file that the configuration names, and forgets what it names no longer. A file that changed is
     /// read again after `pause` and taken if both reads agree, as somebody may be in the middle of writing it. Says whether
     /// a credential is another now.
-    pub async fn look(&self, config: &Config, pause: Duration) -> bool {
+    pub(crate) async fn look(&self, config: &Config, pause: Duration) -> bool {
         let before = self.0.known.load_full();
         if config.connections.is_empty() && before.is_empty() {
             return false;

@@ -18,7 +18,7 @@ use crate::trigger::{PolicyChoice, Trigger, TriggerError};
 
 /// A decision and what it was made from.
 #[derive(Clone, Debug)]
-pub struct Judged {
+pub(crate) struct Judged {
     /// What the policy said.
     pub decision: Decision,
     /// The readings it said it of.
@@ -27,7 +27,7 @@ pub struct Judged {
 
 /// Why there is no decision.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// The metadata cannot be right.
     #[error(transparent)]
     Trigger(#[from] TriggerError),
@@ -97,7 +97,7 @@ pub(crate) fn unreadable(trigger: &Trigger, failure: Arc<ReadFailure>) -> Refusa
 
 /// Decides. Cheap to clone; all clones are one.
 #[derive(Clone)]
-pub struct Decisions {
+pub(crate) struct Decisions {
     readings: Readings,
     config: ConfigHandle,
     connections: Connections,
@@ -105,12 +105,12 @@ pub struct Decisions {
 
 impl Decisions {
     /// Decides on these readings, with the profiles of this configuration, by these connections.
-    pub fn new(readings: Readings, config: ConfigHandle, connections: Connections) -> Self {
+    pub(crate) fn new(readings: Readings, config: ConfigHandle, connections: Connections) -> Self {
         Self { readings, config, connections }
     }
 
     /// Reads and decides, for a trigger in this Kubernetes namespace.
-    pub async fn judge(&self, namespace: &str, trigger: &Trigger) -> Result<Judged, Refusal> {
+    pub(crate) async fn judge(&self, namespace: &str, trigger: &Trigger) -> Result<Judged, Refusal> {
         self.judge_again(namespace, trigger, &OnceLock::new()).await
     }
 
@@ -132,7 +132,7 @@ impl Decisions {
     }
 
     /// Decides on these readings by this policy, which [`Self::policy`] gives.
-    pub fn decide(&self, trigger: &Trigger, policy: &dyn Policy, seen: Seen) -> Judged {
+    pub(crate) fn decide(&self, trigger: &Trigger, policy: &dyn Policy, seen: Seen) -> Judged {
         let decision = policy.decide(&seen.window(), self.readings.now());
         tracing::debug!(
             target = %trigger.target,
@@ -146,7 +146,7 @@ impl Decisions {
     }
 
     /// The policy that this trigger's metadata or profile names, as the configuration is now.
-    pub fn policy(&self, trigger: &Trigger) -> Result<Box<dyn Policy>, Refusal> {
+    pub(crate) fn policy(&self, trigger: &Trigger) -> Result<Box<dyn Policy>, Refusal> {
         let config = self.config.snapshot();
         let (policy, settings) = match &trigger.policy {
             PolicyChoice::Inline { policy, settings } => (policy, settings),
@@ -164,19 +164,19 @@ impl Decisions {
     }
 
     /// How old readings may be for this trigger, as the configuration is now.
-    pub fn freshness(&self, trigger: &Trigger) -> Result<Freshness, Refusal> {
+    pub(crate) fn freshness(&self, trigger: &Trigger) -> Result<Freshness, Refusal> {
         let wish = &trigger.freshness;
         Ok(self.config.snapshot().freshness_for(wish.cache_ttl, wish.max_staleness)?)
     }
 
     /// Rings when [`Self::query`] or [`Self::freshness`] may say something else for the same trigger: who holds what they
     /// said asks again then.
-    pub fn access_changes(&self) -> watch::Receiver<()> {
+    pub(crate) fn access_changes(&self) -> watch::Receiver<()> {
         self.connections.changes()
     }
 
     /// What to read for this trigger of a `ScaledObject` in this Kubernetes namespace, its access checked.
-    pub fn query(&self, namespace: &str, trigger: &Trigger) -> Result<Query, Refusal> {
+    pub(crate) fn query(&self, namespace: &str, trigger: &Trigger) -> Result<Query, Refusal> {
         let access = self.connections.resolve(namespace, trigger)?;
         Ok(Query { access, target: trigger.target.clone() })
     }

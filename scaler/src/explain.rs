@@ -89,7 +89,7 @@ pub enum Output {
 }
 
 /// Runs `scaler explain`.
-pub async fn run(args: ExplainArgs, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(args: ExplainArgs, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
     let ExplainArgs {
         scaled_object,
         queue,

@@ -12,17 +12,17 @@ pub struct Digest([u8; 32]);
 
 /// Makes [`Digest`]s. Digests of different makers are not comparable; clones are the same maker.
 #[derive(Clone)]
-pub struct KeyedHash(Hmac<Sha256>);
+pub(crate) struct KeyedHash(Hmac<Sha256>);
 
 impl KeyedHash {
     /// With a key of its own, from the operating system's randomness.
-    pub fn random() -> Self {
+    pub(crate) fn random() -> Self {
         let key: [u8; 32] = rand::random();
         Self(Hmac::new_from_slice(&key).expect("HMAC takes keys of any length"))
     }
 
     /// The digest of these parts. Lengths are hashed too, so that no two lists of parts are taken for each other.
-    pub fn of<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> Digest {
+    pub(crate) fn of<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> Digest {
         let mut hash = self.0.clone();
         for part in parts {
             hash.update(&(part.len() as u64).to_be_bytes());
@@ -32,7 +32,7 @@ impl KeyedHash {
     }
 
     /// The digest of a namespace and the credential for it.
-    pub fn of_connection(&self, connection: &ConnectionString) -> Digest {
+    pub(crate) fn of_connection(&self, connection: &ConnectionString) -> Digest {
         let secret = connection.key().or(connection.signature()).map_or("", |secret| secret.expose_secret());
         let url = connection.administration_url();
         let kind = if connection.key().is_some() { "key" } else { "signature" };

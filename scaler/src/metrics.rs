@@ -356,13 +356,8 @@ impl Metrics {
         self.0.certificate.ask(expiry);
     }
 
-    /// This trigger was told this value, target and activity. Beyond [`MAX_TRIGGERS`] triggers, new ones share the series
-    /// whose labels are all `other`, which shows what the last of them was told.
-    pub fn trigger(&self, id: &TriggerId, value: f64, target: u32, active: bool) {
-        self.0.triggers.told(id, value, target, active);
-    }
-
-    /// A handle for [`Self::trigger`] of this trigger, for who tells it again and again.
+    /// The series of this trigger. Beyond [`MAX_TRIGGERS`] triggers, new ones share the series whose labels are all `other`,
+    /// which shows what the last of them was told.
     pub fn trigger_series(&self, id: &TriggerId) -> TriggerSeries {
         TriggerSeries::new(&self.0.triggers, id)
     }

@@ -24,7 +24,7 @@ mod needed;
 
 use edit::Edits;
 use needed::Credential;
-pub use needed::Needed;
+pub(crate) use needed::Needed;
 
 /// Where the manifests under `deploy/` put the scaler.
 const DEFAULT_ADDRESS: &str = "servicebus-scaler.autoscale-demo.svc.cluster.local:6000";
@@ -46,7 +46,7 @@ pub struct MigrateOptions {
 }
 
 /// Runs `scaler check --migrate`. `namespace` is that of objects that name none.
-pub fn run(file: &Path, namespace: &str, strict: bool, options: MigrateOptions) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(file: &Path, namespace: &str, strict: bool, options: MigrateOptions) -> anyhow::Result<ExitCode> {
     let MigrateOptions { push, scaler_address, authentications: files } = options;
     let at = |file: &Path| format!("{}", file.display());
     let text = check::read_text(file).with_context(|| at(file))?;
@@ -82,7 +82,7 @@ pub fn run(file: &Path, namespace: &str, strict: bool, options: MigrateOptions) 
 }
 
 /// How to translate.
-pub struct Target<'a> {
+pub(crate) struct Target<'a> {
     /// To type `external-push`, where KEDA listens to it.
     pub push: bool,
     /// The scaler's address.
@@ -95,7 +95,7 @@ pub struct Target<'a> {
 
 /// A file, translated.
 #[derive(Debug)]
-pub struct Migrated {
+pub(crate) struct Migrated {
     /// The file's new text.
     pub text: String,
     /// How many triggers were translated.
@@ -108,7 +108,7 @@ pub struct Migrated {
 
 /// Something to say about a trigger.
 #[derive(Clone, Debug)]
-pub struct Note {
+pub(crate) struct Note {
     severity: Severity,
     line: usize,
     object: String,
@@ -125,7 +125,7 @@ impl Note {
 }
 
 /// Translates the built-in triggers of a text, whose objects these are.
-pub fn migrate(text: &str, objects: &[Node], target: &Target<'_>) -> Migrated {
+pub(crate) fn migrate(text: &str, objects: &[Node], target: &Target<'_>) -> Migrated {
     let mut work = Work { target, edits: Edits::new(text), needed: Needed::default(), notes: Vec::new() };
     let mut triggers = 0;
     for scaled in objects.iter().cloned().filter_map(Scaled::of) {

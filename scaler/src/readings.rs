@@ -35,7 +35,7 @@ mod turns;
 use cache::EntryCache;
 use entry::{Asked, Entry};
 use namespace::{Clock, Namespace};
-pub use record::{Matched, Seen};
+pub(crate) use record::{Matched, Seen};
 
 /// How old a reading may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,14 +48,14 @@ pub struct Freshness {
 
 /// Under what a reading is kept: the access, which stands for namespace and credential, and the target in one spelling.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Key {
+pub(crate) struct Key {
     access: Digest,
     target: Target,
 }
 
 /// The cache. Cheap to clone; all clones are one.
 #[derive(Clone)]
-pub struct Readings(Arc<Inner>);
+pub(crate) struct Readings(Arc<Inner>);
 
 struct Inner {
     source: Arc<dyn Source>,
@@ -74,7 +74,12 @@ impl Readings {
     ///
     /// Newcomers beyond `limits.entities` are refused where access is checked, so that they push nobody out; here, as a
     /// second line, the least recently used entry goes, which costs its history and a read when it is asked for again.
-    pub fn new(source: Arc<dyn Source>, config: ConfigHandle, metrics: Metrics, refresh_deadline: Duration) -> Self {
+    pub(crate) fn new(
+        source: Arc<dyn Source>,
+        config: ConfigHandle,
+        metrics: Metrics,
+        refresh_deadline: Duration,
+    ) -> Self {
         let entries = EntryCache::new(config.snapshot().limits.entities);
         let namespaces = Mutex::default();
         let clock = Clock::start();
@@ -82,12 +87,12 @@ impl Readings {
     }
 
     /// Now, on the clock that readings are stamped with.
-    pub fn now(&self) -> Moment {
+    pub(crate) fn now(&self) -> Moment {
         self.0.clock.now()
     }
 
     /// The key under which this is cached.
-    pub fn key(&self, query: &Query) -> Key {
+    pub(crate) fn key(query: &Query) -> Key {
         let target = match &query.target {
             Target::Entity(entity) => Target::Entity(entity.folded()),
             matching @ Target::Matching(_) => matching.clone(),
@@ -98,7 +103,7 @@ impl Readings {
     /// The newest reading for one call of KEDA's, at most `freshness.cache_ttl` old; or, if it cannot be refreshed, at most
     /// `freshness.max_staleness` old. Callers that ask at the same time share one refresh, which a caller that hangs up
     /// does not end.
-    pub async fn newest(&self, query: &Query, freshness: Freshness) -> Result<Seen, Arc<ReadFailure>> {
+    pub(crate) async fn newest(&self, query: &Query, freshness: Freshness) -> Result<Seen, Arc<ReadFailure>> {
         let Freshness { cache_ttl, max_staleness } = freshness;
         let entry = self.entry(query).await;
         let now = self.now();
@@ -120,7 +125,7 @@ impl Readings {
     }
 
     async fn entry(&self, query: &Query) -> Arc<Entry> {
-        let key = self.key(query);
+        let key = Self::key(query);
         let entry = match self.0.entries.get(&key).await {
             Some(entry) => entry,
             None => self.newcomer(key, query).await,

@@ -18,7 +18,7 @@ use crate::trigger::Trigger;
 const MAX_TEXT_BYTES: usize = 1_000;
 
 /// The metric's name and target. Depends on metadata alone, so that a changed policy never changes the HPA's target.
-pub fn specification(trigger: &Trigger) -> GetMetricSpecResponse {
+pub(crate) fn specification(trigger: &Trigger) -> GetMetricSpecResponse {
     let target = trigger.base.message_count();
     let specification = MetricSpec {
         metric_name: trigger.metric_name(),
@@ -30,7 +30,7 @@ pub fn specification(trigger: &Trigger) -> GetMetricSpecResponse {
 
 /// The metric's value: as many targets as replicas are wanted, so that under `AverageValue` the HPA comes to just that
 /// number of replicas.
-pub fn metrics(trigger: &Trigger, decision: &Decision) -> GetMetricsResponse {
+pub(crate) fn metrics(trigger: &Trigger, decision: &Decision) -> GetMetricsResponse {
     let value = scaling::metric_value(decision.replicas, trigger.base.message_count());
     let value = MetricValueMessage {
         metric_name: trigger.metric_name(),
@@ -41,7 +41,7 @@ pub fn metrics(trigger: &Trigger, decision: &Decision) -> GetMetricsResponse {
 }
 
 /// Whether the scale target should run at all.
-pub fn activity(decision: &Decision) -> IsActiveResponse {
+pub(crate) fn activity(decision: &Decision) -> IsActiveResponse {
     IsActiveResponse { result: decision.active }
 }
 
@@ -49,7 +49,7 @@ pub fn activity(decision: &Decision) -> IsActiveResponse {
 /// clients: `INVALID_ARGUMENT` change the trigger, `FAILED_PRECONDITION` change the scaler's configuration, `NOT_FOUND`
 /// make the queue, `PERMISSION_DENIED` ask the scaler's operator, `UNAUTHENTICATED` change the credential,
 /// `RESOURCE_EXHAUSTED` use less, `UNAVAILABLE` wait.
-pub fn status(refusal: &Refusal) -> Status {
+pub(crate) fn status(refusal: &Refusal) -> Status {
     let code = match refusal {
         Refusal::Trigger(_) | Refusal::OtherMetric { .. } | Refusal::Freshness(_) => Code::InvalidArgument,
         Refusal::UnknownProfile { .. } => Code::FailedPrecondition,

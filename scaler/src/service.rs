@@ -28,10 +28,10 @@ pub(crate) mod telemetry;
 mod told_stream;
 
 use telemetry::{Call, Telemetry};
-pub use told_stream::ToldStream;
+pub(crate) use told_stream::ToldStream;
 
 /// The gRPC service.
-pub struct Service {
+pub(crate) struct Service {
     triggers: KnownTriggers,
     decisions: Decisions,
     watchers: Watchers,

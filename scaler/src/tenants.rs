@@ -15,7 +15,7 @@ use crate::entity::Target;
 use crate::keyed_hash::Digest;
 
 /// How long something is remembered that nobody asks for.
-pub const FORGET_AFTER: Duration = Duration::from_mins(30);
+pub(crate) const FORGET_AFTER: Duration = Duration::from_mins(30);
 /// Most Kubernetes namespaces known at a time. Their names are the callers' claims, so there must be an end.
 const MAX_NAMESPACES: usize = 10_000;
 /// Forgetting walks through everything: now and then, and not at every refusal.
@@ -24,7 +24,7 @@ const SWEEP_WHEN_FULL_EVERY: Duration = Duration::from_secs(1);
 
 /// A limit is reached.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LimitReached {
+pub(crate) enum LimitReached {
     /// One of a Kubernetes namespace.
     #[error(
         "Kubernetes namespace {namespace:?} has {limit} {what} in use, all that {key} in the scaler's config file allows; \
@@ -56,7 +56,7 @@ pub enum LimitReached {
 
 /// The table. Shared behind a reference.
 #[derive(Default)]
-pub struct Tenants {
+pub(crate) struct Tenants {
     table: Mutex<Table>,
     hasher: RandomState,
 }
@@ -102,7 +102,7 @@ impl Uses {
 
 impl Tenants {
     /// Notes that a Kubernetes namespace uses this target by this access, if the limits allow. A refusal notes nothing.
-    pub fn admit(
+    pub(crate) fn admit(
         &self,
         now: Instant,
         limits: &Limits,

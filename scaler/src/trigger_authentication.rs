@@ -7,13 +7,13 @@ use crate::manifest::Node;
 use crate::scaled_object::WrittenTrigger;
 
 /// The parameter that holds the built-in trigger's connection string.
-pub const CONNECTION: &str = "connection";
+pub(crate) const CONNECTION: &str = "connection";
 /// The parameters that KEDA's own client of an external scaler reads (`pkg/scalers/external_scaler.go`).
-pub const TLS_PARAMETERS: [&str; 3] = ["caCert", "tlsClientCert", "tlsClientKey"];
+pub(crate) const TLS_PARAMETERS: [&str; 3] = ["caCert", "tlsClientCert", "tlsClientKey"];
 
 /// A `TriggerAuthentication` or `ClusterTriggerAuthentication`.
 #[derive(Clone, Debug)]
-pub struct Authentication {
+pub(crate) struct Authentication {
     /// Whether it is for every namespace.
     pub is_cluster_wide: bool,
     /// Its name.
@@ -28,7 +28,7 @@ pub struct Authentication {
 
 /// One parameter and where its value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parameter {
+pub(crate) struct Parameter {
     /// Its name.
     pub name: String,
     /// Where from.
@@ -37,7 +37,7 @@ pub struct Parameter {
 
 /// Where a parameter's value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     /// A Secret.
     Secret {
         /// Its name.
@@ -65,7 +65,7 @@ pub enum Source {
 
 /// Who the operator, or the target, is to Azure.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PodIdentity {
+pub(crate) struct PodIdentity {
     /// `azure-workload` is the one that Service Bus takes.
     pub provider: String,
     /// The client id, unless it is KEDA's own.
@@ -78,7 +78,7 @@ pub struct PodIdentity {
 
 /// What a trigger says about its authentication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reference<'a> {
+pub(crate) struct Reference<'a> {
     /// The name.
     pub name: &'a str,
     /// Whether it names a `ClusterTriggerAuthentication`.
@@ -87,7 +87,7 @@ pub struct Reference<'a> {
 
 impl Authentication {
     /// Reads one, unless the object is of another kind.
-    pub fn of(node: &Node) -> Option<Self> {
+    pub(crate) fn of(node: &Node) -> Option<Self> {
         let is_cluster_wide = match node.text("kind")? {
             "TriggerAuthentication" => false,
             "ClusterTriggerAuthentication" => true,
@@ -146,14 +146,14 @@ impl Authentication {
     }
 
     /// Where a parameter comes from.
-    pub fn source(&self, parameter: &str) -> Option<&Source> {
+    pub(crate) fn source(&self, parameter: &str) -> Option<&Source> {
         self.parameters.iter().find(|own| own.name == parameter).map(|own| &own.source)
     }
 }
 
 impl<'a> Reference<'a> {
     /// What a trigger's `authenticationRef` says.
-    pub fn of(trigger: &'a WrittenTrigger) -> Option<Self> {
+    pub(crate) fn of(trigger: &'a WrittenTrigger) -> Option<Self> {
         let reference = trigger.node.get("authenticationRef")?;
         Some(Self {
             name: reference.text("name").unwrap_or_default(),
@@ -162,7 +162,7 @@ impl<'a> Reference<'a> {
     }
 
     /// The one it names, for an object in this namespace. A file without namespaces is applied to one.
-    pub fn find<'b>(&self, all: &'b [Authentication], namespace: Option<&str>) -> Option<&'b Authentication> {
+    pub(crate) fn find<'b>(&self, all: &'b [Authentication], namespace: Option<&str>) -> Option<&'b Authentication> {
         all.iter().find(|authentication| {
             let is_near = match (&authentication.namespace, namespace) {
                 (Some(theirs), Some(ours)) => theirs == ours,

@@ -16,7 +16,7 @@ use crate::readings::{Followed, Freshness, Readings, Seen};
 use crate::source::{Query, ReadFailure};
 
 /// The newest outcome; `None` until the first read has ended.
-pub type Latest = Option<Result<Seen, Arc<ReadFailure>>>;
+pub(crate) type Latest = Option<Result<Seen, Arc<ReadFailure>>>;
 
 /// A reading that is younger than this share of the interval at a look need not be read again: somebody else just did, or
 /// the poller's own read was that late. So a read may take the rest of the interval without being left out the next time.
@@ -24,7 +24,7 @@ const YOUNG_ENOUGH: f64 = 0.25;
 
 /// All that is watched. Cheap to clone; all clones are one.
 #[derive(Clone)]
-pub struct Watchers(Arc<Inner>);
+pub(crate) struct Watchers(Arc<Inner>);
 
 struct Inner {
     readings: Readings,
@@ -49,7 +49,7 @@ struct Viewers {
 }
 
 /// One stream's view of a target. Dropping it ends the view.
-pub struct Watch {
+pub(crate) struct Watch {
     target: Followed,
     freshness: Freshness,
     /// How often the target had been tried before the view began, if what was read then is too old to begin with.
@@ -61,13 +61,13 @@ pub struct Watch {
 
 impl Watchers {
     /// Nothing is watched yet. Pollers look every `interval` until `shutdown`.
-    pub fn new(readings: Readings, interval: Duration, shutdown: CancellationToken) -> Self {
+    pub(crate) fn new(readings: Readings, interval: Duration, shutdown: CancellationToken) -> Self {
         Self(Arc::new(Inner { readings, interval, shutdown, pollers: Mutex::default() }))
     }
 
     /// Follows a target, which is read at once if it has not been lately. Starts a poller if there is none for its
     /// listing; it ends by itself when nothing of that is watched any more.
-    pub async fn subscribe(&self, query: &Query, freshness: Freshness) -> Watch {
+    pub(crate) async fn subscribe(&self, query: &Query, freshness: Freshness) -> Watch {
         let target = self.0.readings.follow(query).await;
         let awaited = target.awaited(freshness.cache_ttl.max(self.0.interval));
         let watch = {
@@ -90,11 +90,6 @@ impl Watchers {
         watch.target.begin();
         watch
     }
-
-    /// How many pollers are running.
-    pub fn running(&self) -> usize {
-        self.0.pollers().len()
-    }
 }
 
 impl Inner {
@@ -106,19 +101,19 @@ impl Inner {
 impl Watch {
     /// What is known now. An old reading, which was brought in for somebody who asks less often, is not: the read that the
     /// view began with will tell.
-    pub fn latest(&mut self) -> Latest {
+    pub(crate) fn latest(&mut self) -> Latest {
         self.changes.borrow_and_update();
         let is_awaited = self.awaited.is_some_and(|tries| self.target.is_awaited(tries));
         if is_awaited { None } else { self.target.latest(self.freshness) }
     }
 
     /// Returns when there is something newer; `false` when there never will be.
-    pub async fn changed(&mut self) -> bool {
+    pub(crate) async fn changed(&mut self) -> bool {
         self.changes.changed().await.is_ok()
     }
 
     /// The stream found it active, or not; what is not known to be active is looked at more often.
-    pub fn found(&mut self, active: bool) {
+    pub(crate) fn found(&mut self, active: bool) {
         if active == self.is_inactive {
             self.is_inactive = !active;
             of(&self.viewers).found(active);

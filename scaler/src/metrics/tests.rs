@@ -39,7 +39,7 @@ fn used() -> Metrics {
     std::mem::forget(metrics.call_in_use(Method::GetMetrics));
     metrics.handshake_failed();
     metrics.certificate_expiry(|| Some(1_900_000_000));
-    metrics.trigger(&id("receiver"), 12.5, 5, true);
+    metrics.trigger_series(&id("receiver")).told(12.5, 5, true);
     metrics
 }
 
@@ -76,17 +76,17 @@ fn a_stream_and_a_connection_count_until_they_end() {
 async fn a_trigger_that_nobody_asks_about_gives_its_place_back() {
     let hour = Duration::from_hours(1);
     let metrics = Metrics::capped(1, 1);
-    metrics.trigger(&id("first"), 1.0, 5, true);
-    metrics.trigger(&id("second"), 2.0, 5, true);
+    metrics.trigger_series(&id("first")).told(1.0, 5, true);
+    metrics.trigger_series(&id("second")).told(2.0, 5, true);
     tokio::time::advance(hour / 2).await;
-    metrics.trigger(&id("first"), 3.0, 5, false);
+    metrics.trigger_series(&id("first")).told(3.0, 5, false);
     assert_eq!(metrics.forget_idle(hour), 0);
     tokio::time::advance(hour / 2 + Duration::from_millis(1)).await;
     assert_eq!(metrics.forget_idle(hour), 0, "it was asked about half an hour ago");
     assert_eq!(series(&metrics.exposition(), "servicebus_scaler_trigger_value").len(), 1, "the other is idle");
     tokio::time::advance(hour / 2).await;
     assert_eq!(metrics.forget_idle(hour), 1);
-    metrics.trigger(&id("second"), 2.0, 5, true);
+    metrics.trigger_series(&id("second")).told(2.0, 5, true);
     let exposition = metrics.exposition();
     let [line] = series(&exposition, "servicebus_scaler_trigger_value")[..] else { panic!("one series: {exposition}") };
     assert!(line.contains("name=\"second\"") && line.ends_with(" 2.0"), "{line}");
@@ -130,7 +130,7 @@ proptest! {
     ) {
         let metrics = Metrics::capped(most_triggers, most_hosts);
         for name in &names {
-            metrics.trigger(&id(name), 1.0, 5, true);
+            metrics.trigger_series(&id(name)).told(1.0, 5, true);
         }
         for host in &hosts {
             metrics.throttled(host);

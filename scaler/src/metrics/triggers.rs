@@ -122,7 +122,7 @@ impl TriggerSeries {
         Self { id: id.clone(), triggers: Arc::clone(triggers), told: Arc::default() }
     }
 
-    /// As [`Metrics::trigger`](super::Metrics::trigger).
+    /// The trigger was told this value, target and activity.
     pub fn told(&self, value: f64, target: u32, active: bool) {
         let Self { id, triggers, told } = self;
         let has_place = || told.has_place.load(Ordering::Relaxed);

@@ -14,7 +14,7 @@ const UNKNOWN_AUTHORITY: &str = "https://login.replace-me.invalid";
 
 /// The connections by name.
 #[derive(Debug, Default)]
-pub struct Needed(BTreeMap<String, Connection>);
+pub(crate) struct Needed(BTreeMap<String, Connection>);
 
 #[derive(Debug)]
 struct Connection {
@@ -45,7 +45,7 @@ pub(super) enum Credential {
 
 impl Needed {
     /// Whether there is nothing to add.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
@@ -78,7 +78,7 @@ impl Needed {
     }
 
     /// The part of the config file.
-    pub fn yaml(&self) -> String {
+    pub(crate) fn yaml(&self) -> String {
         let mut text = String::from("connections:\n");
         for (name, connection) in &self.0 {
             connection.write(name, &mut text).expect("writing to a String does not fail");

@@ -12,7 +12,7 @@ pub(super) const WINDOW_LENGTH: usize = 64;
 
 /// What the cache answers: the newest reading with those before it.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// The readings kept, oldest first; never empty.
     pub(super) readings: Arc<[Reading]>,
     /// How old the newest reading was when it was handed out.
@@ -27,7 +27,7 @@ pub struct Seen {
 
 /// What a pattern took together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Matched {
+pub(crate) struct Matched {
     /// How many entities were counted.
     pub counted: usize,
     /// How many more match but were left out, since they give out no messages (`Disabled`, `ReceiveDisabled`).
@@ -48,12 +48,12 @@ impl Seen {
     }
 
     /// The readings as policies want them.
-    pub fn window(&self) -> Window<'_> {
+    pub(crate) fn window(&self) -> Window<'_> {
         Window::new(&self.readings).expect("a Seen is made from at least one reading")
     }
 
     /// The newest reading.
-    pub fn newest(&self) -> &Reading {
+    pub(crate) fn newest(&self) -> &Reading {
         self.readings.last().expect("a Seen is made from at least one reading")
     }
 }

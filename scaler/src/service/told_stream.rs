@@ -10,7 +10,7 @@ use super::telemetry::Call;
 use crate::incoming::connection::StreamsEnd;
 
 /// The stream that tonic gets. Dropped before its end, its call counts as cancelled: the client left.
-pub struct ToldStream<T> {
+pub(crate) struct ToldStream<T> {
     messages: BoxStream<'static, Result<T, Status>>,
     open: Option<Call>,
 }
