@@ -228,7 +228,7 @@ async fn a_queue_that_cannot_be_used_ends_it_at_once() {
 #[tokio::test]
 async fn bad_input_is_one_line() {
     const STRING: &str =
-        "Endpoint=sb://127.0.0.1:9;SharedAccessKeyName=n;SharedAccessKey=s3cret;UseDevelopmentEmulator=true";
+        "Endpoint=sb://127.0.0.1:9;SharedAccessKeyName=n;SharedAccessKey=PLANTED;UseDevelopmentEmulator=true";
     for (arguments, code, wanted) in [
         (
             &["--connection-string", STRING][..],
@@ -242,7 +242,7 @@ async fn bad_input_is_one_line() {
             "sender: both queue \"q\" and topic \"t\" are given (by flags or SERVICEBUS_… variables); give one of them\n",
         ),
         (
-            &["--connection-string", "Endpoint=sb://h;SharedAccessKeyName=n;SharedAccessKey=s3cret", "--queue", "/"],
+            &["--connection-string", "Endpoint=sb://h;SharedAccessKeyName=n;SharedAccessKey=PLANTED", "--queue", "/"],
             1,
             "sender: queue name \"/\" is not allowed: 1 to 260 characters, no control characters, no `/` at its ends\n",
         ),

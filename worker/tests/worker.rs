@@ -292,7 +292,7 @@ async fn a_queue_that_cannot_be_used_ends_it_with_one_line() {
 #[tokio::test]
 async fn bad_input_is_one_line() {
     const STRING: &str =
-        "Endpoint=sb://127.0.0.1:9;SharedAccessKeyName=n;SharedAccessKey=s3cret;UseDevelopmentEmulator=true";
+        "Endpoint=sb://127.0.0.1:9;SharedAccessKeyName=n;SharedAccessKey=PLANTED;UseDevelopmentEmulator=true";
     for (arguments, code, wanted) in [
         (
             &[][..],

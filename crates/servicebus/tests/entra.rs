@@ -28,7 +28,7 @@ use giver::{Giver, http, token};
 
 const TENANT: &str = "contoso.example";
 const CLIENT: &str = "11111111-2222-3333-4444-555555555555";
-const SECRET: &str = "planted~client+secret/=";
+const SECRET: &str = "PLANTED~client+secret/=";
 /// What the broker takes for a token from Entra when it is told to take any.
 const TOKEN: &str = "eyJhbGciOiJub25lIn0.eyJwbGFudGVkIjoidG9rZW4ifQ.c2lnbmF0dXJl";
 const PATIENT: Duration = Duration::from_secs(30);
@@ -361,17 +361,17 @@ async fn a_redirect_of_the_giver_is_refused_and_the_secret_stays() {
 #[tokio::test]
 async fn answers_that_are_no_token_are_malformed_and_not_repeated() {
     for body in [
-        "planted~nonsense".to_owned(),
+        "PLANTED~nonsense".to_owned(),
         "{}".to_owned(),
         r#"{"access_token":5,"expires_in":3600}"#.to_owned(),
-        r#"{"access_token":"planted~a b","expires_in":3600}"#.to_owned(),
-        r#"{"access_token":"planted~token","expires_in":0}"#.to_owned(),
-        r#"{"access_token":"planted~token","expires_in":"planted~soon"}"#.to_owned(),
+        r#"{"access_token":"PLANTED~a b","expires_in":3600}"#.to_owned(),
+        r#"{"access_token":"PLANTED~token","expires_in":0}"#.to_owned(),
+        r#"{"access_token":"PLANTED~token","expires_in":"PLANTED~soon"}"#.to_owned(),
         format!(r#"{{"access_token":"{}","expires_in":3600}}"#, "x".repeat(70_000)),
     ] {
         let error = refusal(Some(http("200 OK", &body)), PATIENT).await;
         assert!(matches!(error, EntraError::Malformed { .. }), "{error:?}");
-        assert!(!format!("{error:?} {error}").contains("planted~"), "{error}");
+        assert!(!format!("{error:?} {error}").contains("PLANTED~"), "{error}");
     }
 }
 

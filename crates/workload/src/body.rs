@@ -73,7 +73,7 @@ mod tests {
             (b"hello", "the body (5 bytes) is not JSON: it breaks off or goes wrong at line 1, column 1"),
             (br#"{"id":1"#, "the body (7 bytes) is not JSON: it breaks off or goes wrong at line 1, column 7"),
             (
-                br#"{"id":"s3cret"}"#,
+                br#"{"id":"PLANTED"}"#,
                 "the body (15 bytes) is JSON, but no object with a whole number `id` from 0 to 2^64-1",
             ),
             (br#"{"id":-1}"#, "the body (9 bytes) is JSON, but no object with a whole number `id` from 0 to 2^64-1"),

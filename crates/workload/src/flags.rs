@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     const STRING: &str =
-        "Endpoint=sb://127.0.0.1:4711;SharedAccessKeyName=n;SharedAccessKey=s3cret;UseDevelopmentEmulator=true";
+        "Endpoint=sb://127.0.0.1:4711;SharedAccessKeyName=n;SharedAccessKey=PLANTED;UseDevelopmentEmulator=true";
 
     fn flags(string: Option<&str>, file: Option<PathBuf>, queue: Option<&str>) -> SourceFlags {
         let namespace = NamespaceFlags {
@@ -305,9 +305,9 @@ mod tests {
             error(&flags(None, Some("/nonexistent/secret".into()), Some("q"))),
             "failed to read --connection-string-file /nonexistent/secret: No such file or directory (os error 2)"
         );
-        let text = error(&flags(Some("Endpoint=sb://h;SharedAccessKey=s3cret"), None, Some("q")));
+        let text = error(&flags(Some("Endpoint=sb://h;SharedAccessKey=PLANTED"), None, Some("q")));
         assert!(text.starts_with("failed to use the connection string: SharedAccessKeyName is missing"), "{text}");
-        assert!(!format!("{text}{:?}", flags(Some(STRING), None, None)).contains("s3cret"));
+        assert!(!format!("{text}{:?}", flags(Some(STRING), None, None)).contains("PLANTED"));
     }
 
     #[test]

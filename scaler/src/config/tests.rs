@@ -153,24 +153,24 @@ fn an_identity_reaches_the_namespaces_of_its_cloud_that_are_named() {
 /// A secret where a path or a mapping belongs is a mistake that happens; its text must not get into the log.
 #[test]
 fn a_secret_in_the_file_is_refused_and_not_repeated() {
-    const SECRET: &str = "Endpoint=sb://h;SharedAccessKeyName=n;SharedAccessKey=T\\\"OPSECRET";
+    const SECRET: &str = "Endpoint=sb://h;SharedAccessKeyName=n;SharedAccessKey=x\\\"PLANTED";
     for lines in [
         format!("\"{SECRET}\""),
         format!("allowedNamespaces: [shop]\nconnectionStringFile: \"{SECRET}\""),
-        "allowedNamespaces: [shop]\nclientSecret: TOPSECRET".to_owned(),
-        "allowedNamespaces: [shop]\nclientSecret: {tenantId: t, clientId: c, secretFile: \"a=TOPSECRET\"}".to_owned(),
-        "allowedNamespaces: [shop]\nclientSecret: {tenantId: t, clientId: c, secret: TOPSECRET}".to_owned(),
-        "allowedNamespaces: [shop]\nclientCertificate: \"-----BEGIN KEY-----\\nTOPSECRET\"".to_owned(),
-        "allowedNamespaces: [shop]\nclientCertificate: {tenantId: t, clientId: c, certificateFile: \"-----BEGIN KEY-----TOPSECRET\"}"
+        "allowedNamespaces: [shop]\nclientSecret: PLANTED".to_owned(),
+        "allowedNamespaces: [shop]\nclientSecret: {tenantId: t, clientId: c, secretFile: \"a=PLANTED\"}".to_owned(),
+        "allowedNamespaces: [shop]\nclientSecret: {tenantId: t, clientId: c, secret: PLANTED}".to_owned(),
+        "allowedNamespaces: [shop]\nclientCertificate: \"-----BEGIN KEY-----\\nPLANTED\"".to_owned(),
+        "allowedNamespaces: [shop]\nclientCertificate: {tenantId: t, clientId: c, certificateFile: \"-----BEGIN KEY-----PLANTED\"}"
             .to_owned(),
-        "allowedNamespaces: TOPSECRET".to_owned(),
-        "managedIdentity: [TOPSECRET]".to_owned(),
+        "allowedNamespaces: PLANTED".to_owned(),
+        "managedIdentity: [PLANTED]".to_owned(),
     ] {
         let problem = refusal(&entry(&lines));
-        assert!(!problem.contains("OPSECRET"), "{problem}");
+        assert!(!problem.contains("PLANTED"), "{problem}");
     }
-    for text in ["TOPSECRET", "connections: TOPSECRET", "cacheTtlSeconds: TOPSECRET", "limits: {entities: TOPSECRET}"] {
-        assert!(!refusal(text).contains("TOPSECRET"), "{}", refusal(text));
+    for text in ["PLANTED", "connections: PLANTED", "cacheTtlSeconds: PLANTED", "limits: {entities: PLANTED}"] {
+        assert!(!refusal(text).contains("PLANTED"), "{}", refusal(text));
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::*;
 use crate::config::Config;
 
-const KEY: &str = "Endpoint=sb://orders.servicebus.windows.net/;SharedAccessKeyName=n;SharedAccessKey=TOPSECRET";
+const KEY: &str = "Endpoint=sb://orders.servicebus.windows.net/;SharedAccessKeyName=n;SharedAccessKey=PLANTED";
 
 struct Bench {
     connections: Connections,
@@ -161,7 +161,7 @@ async fn limits_are_the_configurations_and_of_the_namespace_that_claims() {
     let mut config = Config::clone(&bench.config.snapshot());
     config.limits.credentials_per_namespace = 1;
     bench.config.replace(config);
-    let with_key = |key: &str| format!("connectionFromEnv={}", KEY.replace("TOPSECRET", key));
+    let with_key = |key: &str| format!("connectionFromEnv={}", KEY.replace("PLANTED", key));
     assert!(bench.ask("shop", &with_key("1")).is_ok());
     let refused = bench.refused("shop", &with_key("2"));
     assert!(refused.contains("limits.credentialsPerNamespace") && !refused.contains("SharedAccessKey"), "{refused}");
@@ -175,5 +175,5 @@ async fn debug_shows_no_secret() {
     let bench = bench().await;
     let access = bench.ask("shop", "connectionRef=orders").expect("allowed");
     let loaded = bench.connections.0.credentials.get(&bench.config.snapshot().connections["orders"].source);
-    assert!(!format!("{access:?}{loaded:?}").contains("TOPSECRET"));
+    assert!(!format!("{access:?}{loaded:?}").contains("PLANTED"));
 }

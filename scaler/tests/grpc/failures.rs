@@ -73,11 +73,11 @@ async fn a_refused_credential_is_unauthenticated_and_not_repeated_in_the_text() 
     let broker = broker_with(&["orders"]).await;
     let scaler = Scaler::start("").await;
     let (rest, _) = broker.connection_string().split_once(";SharedAccessKey=").expect("a key");
-    let wrong = format!("{rest};SharedAccessKey=s3cr3t-but-wrong;UseDevelopmentEmulator=true");
+    let wrong = format!("{rest};SharedAccessKey=PLANTED-but-wrong;UseDevelopmentEmulator=true");
     let trigger = trigger(&wrong, &[("queueName", "orders")]);
     assert_refused(scaler.metric(&trigger).await, Code::Unauthenticated, &["refused the credential"]);
     let status = scaler.is_active(&trigger).await.expect_err("refused as well");
-    assert!(!status.message().contains("s3cr3t"), "{status}");
+    assert!(!status.message().contains("PLANTED"), "{status}");
 }
 
 #[tokio::test]
@@ -148,7 +148,7 @@ async fn a_host_that_is_not_allowed_gets_no_connection() {
     let address = stranger.local_addr().expect("a bound address");
     let scaler = Scaler::start("").await;
     // Not an emulator: a loopback address over TLS is a host like any other.
-    let connection = format!("Endpoint=sb://{address};SharedAccessKeyName=a;SharedAccessKey=s3cr3t");
+    let connection = format!("Endpoint=sb://{address};SharedAccessKeyName=a;SharedAccessKey=PLANTED");
     let trigger = trigger(&connection, &[("queueName", "orders")]);
     let listed = format!("--allow-endpoint {address}");
     for answer in [scaler.metric(&trigger).await.map(drop), scaler.is_active(&trigger).await.map(drop)] {

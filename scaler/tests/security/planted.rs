@@ -10,7 +10,7 @@ use tonic::Code;
 use crate::support::{Scaler, broker, get};
 use crate::token_giver::TokenGiver;
 
-/// In every planted secret. `.ci/run` looks for it in the output of the whole test run.
+/// In every secret that tests plant. `.ci/run` looks for it in all that tests and the programs under test say.
 const MARKER: &str = "PLANTED";
 /// A key made for tests, whose lines are markers, too.
 const RSA_KEY: &str = include_str!("../../../crates/servicebus/tests/data/test-only-rsa.pem");

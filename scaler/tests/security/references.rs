@@ -43,10 +43,10 @@ async fn an_identity_of_the_process_is_not_used_without_a_name() {
     let endpoint = format!("http://{}/token", metadata_service.address());
     let environment = [
         ("IDENTITY_ENDPOINT", endpoint.as_str()),
-        ("IDENTITY_HEADER", "TOPSECRET"),
+        ("IDENTITY_HEADER", "PLANTED"),
         ("AZURE_TENANT_ID", "t"),
         ("AZURE_CLIENT_ID", "c"),
-        ("AZURE_CLIENT_SECRET", "TOPSECRET"),
+        ("AZURE_CLIENT_SECRET", "PLANTED"),
         ("AZURE_FEDERATED_TOKEN_FILE", "/dev/null"),
         (
             "SERVICEBUS_CONNECTION_STR",
@@ -71,11 +71,11 @@ async fn an_identity_of_the_process_is_not_used_without_a_name() {
 #[tokio::test]
 async fn a_secret_in_metadata_is_refused_and_not_repeated() {
     let scaler = Scaler::plain().await;
-    let connection = "Endpoint=sb://orders.servicebus.windows.net;SharedAccessKeyName=n;SharedAccessKey=TOPSECRET";
-    let signature = "SharedAccessSignature sr=x&sig=TOPSECRET&se=1&skn=n";
+    let connection = "Endpoint=sb://orders.servicebus.windows.net;SharedAccessKeyName=n;SharedAccessKey=PLANTED";
+    let signature = "SharedAccessSignature sr=x&sig=PLANTED&se=1&skn=n";
     for metadata in [
         &[("connection", connection)][..],
-        &[("connection", "TOPSECRET")],
+        &[("connection", "PLANTED")],
         &[("connectionString", connection)],
         &[("connectionRef", connection)],
         &[("namespace", connection), ("connectionRef", "orders")],
@@ -84,9 +84,9 @@ async fn a_secret_in_metadata_is_refused_and_not_repeated() {
         &[("whatever", signature)],
     ] {
         let status = scaler.refuses("shop", metadata, Code::InvalidArgument, &[]).await;
-        assert!(!status.message().contains("TOPSECRET"), "{status}");
+        assert!(!status.message().contains("PLANTED"), "{status}");
     }
-    assert!(!scaler.program.stderr().contains("TOPSECRET"), "{}", scaler.program.stderr());
+    assert!(!scaler.program.stderr().contains("PLANTED"), "{}", scaler.program.stderr());
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn a_changed_secret_counts_without_a_restart_and_a_broken_one_changes_noth
     scaler.replace("orders", broker.connection_string());
     testbench::until("the new secret to be in force", async || scaler.ask("shop", &[orders]).await.is_ok()).await;
 
-    let twice = "Endpoint=sb://h;SharedAccessKeyName=n;SharedAccessKey=TOPSECRET;SharedAccessKey=TOPSECRET";
+    let twice = "Endpoint=sb://h;SharedAccessKeyName=n;SharedAccessKey=PLANTED;SharedAccessKey=PLANTED";
     scaler.replace("orders", twice);
     scaler.program.until_said("the one before it stays", 1).await;
     scaler.ask("shop", &[orders]).await.expect("the credential before stays");
@@ -112,7 +112,7 @@ async fn a_changed_secret_counts_without_a_restart_and_a_broken_one_changes_noth
     scaler.refuses("shop", &[orders], Code::Unauthenticated, &[]).await;
     let log = scaler.program.stderr();
     assert_eq!(log.matches("the one before it stays").count(), 1, "one line, however often it is looked at: {log}");
-    assert!(log.contains("SharedAccessKey stands twice") && !log.contains("TOPSECRET"), "{log}");
+    assert!(log.contains("SharedAccessKey stands twice") && !log.contains("PLANTED"), "{log}");
 }
 
 #[tokio::test]

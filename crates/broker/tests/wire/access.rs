@@ -88,26 +88,26 @@ async fn links_end_when_their_token_does() {
 
 #[tokio::test]
 async fn own_keys_replace_the_well_known_one_and_web_tokens_pass_only_when_asked() {
-    let key = SharedAccessKey::new("mine", "s3cret").expect("valid");
+    let key = SharedAccessKey::new("mine", "PLANTED").expect("valid");
     let options =
         Options { queues: vec![QueueOptions::new("q")], keys: vec![key], accept_any_jwt: true, ..Options::default() };
     let broker = Broker::start(options).await.expect("starts");
     let mut client = Client::connect(broker.addresses()[0]).await;
     assert_eq!(client.put_token("sb://h/q", &token("sb://h/q")).await.status(), 401);
     assert_eq!(
-        client.put_token("sb://h/q", &token_with("sb://h/q", "mine", "s3cret", in_seconds(60))).await.status(),
+        client.put_token("sb://h/q", &token_with("sb://h/q", "mine", "PLANTED", in_seconds(60))).await.status(),
         202
     );
     let mut other = Client::connect(broker.addresses()[0]).await;
     assert_eq!(other.put_token("sb://h/q", "aaaa.bbbb.cccc").await.status(), 202);
     other.sender("q").await;
-    assert!(broker.connection_string().contains("SharedAccessKeyName=mine;SharedAccessKey=s3cret;"));
-    assert!(!format!("{broker:?}").contains("s3cret"), "no secret in Debug");
+    assert!(broker.connection_string().contains("SharedAccessKeyName=mine;SharedAccessKey=PLANTED;"));
+    assert!(!format!("{broker:?}").contains("PLANTED"), "no secret in Debug");
 }
 
 /// A broker with two queues and a key of each kind; all have the same secret.
 async fn broker_with_rights() -> Broker {
-    let keys = ["all=s3cret", "listen=s3cret,rights=listen", "send=s3cret,rights=send", "one=s3cret,entity=q"];
+    let keys = ["all=PLANTED", "listen=PLANTED,rights=listen", "send=PLANTED,rights=send", "one=PLANTED,entity=q"];
     let keys = keys.map(|key| key.parse::<SharedAccessKey>().expect("valid")).to_vec();
     let queues = ["q", "other"].map(QueueOptions::new).to_vec();
     Broker::start(Options { queues, keys, ..Options::default() }).await.expect("starts")
@@ -123,7 +123,7 @@ async fn keys_open_the_links_that_they_have_the_right_for() {
         ("one", true, true, false),
     ] {
         let mut client = Client::connect(broker.addresses()[0]).await;
-        let reply = client.put_token("sb://h/q", &token_with("sb://h/", key, "s3cret", in_seconds(60))).await;
+        let reply = client.put_token("sb://h/q", &token_with("sb://h/", key, "PLANTED", in_seconds(60))).await;
         assert_eq!(reply.status(), 202, "{key}: {reply:?}");
         let opened = client.attach(Attach::sender("s", "here", "q")).await;
         assert_eq!(opened.is_ok(), may_send, "{key}: {opened:?}");
@@ -140,7 +140,7 @@ async fn keys_open_the_links_that_they_have_the_right_for() {
         // Its arguments are wrong, which is only seen by who may.
         let scheduled = client.manage(node, "schedule-message", Map::default()).await;
         assert_eq!(scheduled.status(), if may_send { 400 } else { 401 }, "{key}");
-        let reply = client.put_token("sb://h/other", &token_with("sb://h/", key, "s3cret", in_seconds(60))).await;
+        let reply = client.put_token("sb://h/other", &token_with("sb://h/", key, "PLANTED", in_seconds(60))).await;
         assert_eq!(reply.status(), if may_use_other { 202 } else { 401 }, "{key}");
     }
 }
@@ -158,7 +158,7 @@ async fn descriptions_are_read_with_manage_on_the_entity() {
         ("one", "/other", 401),
         ("one", "/$Resources/Queues", 401),
     ] {
-        let token = token_with(&format!("https://{address}"), key, "s3cret", in_seconds(60));
+        let token = token_with(&format!("https://{address}"), key, "PLANTED", in_seconds(60));
         let answer = raw(address, "GET", path, &format!("Authorization: {token}\r\n"), "").await;
         assert_eq!(answer.status, status, "{key} {path}: {answer:?}");
         if status == 401 {
