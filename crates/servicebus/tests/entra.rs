@@ -198,6 +198,7 @@ async fn once_more(test: &str, environment: &[(&str, &str)]) -> String {
         .kill_on_drop(true)
         .output();
     let output = tokio::time::timeout(PATIENT, child).await.expect("in time").expect("ran");
+    testbench::keep("entra", &output);
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
     said

@@ -57,6 +57,7 @@ async fn once_more(test: &str, environment: &[(&str, &str)]) -> Result<(), Strin
         .kill_on_drop(true)
         .output();
     let output = tokio::time::timeout(DEADLINE, child).await.expect("in time").expect("ran");
+    testbench::keep("tls", &output);
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if output.status.success() && said.contains("1 passed") { Ok(()) } else { Err(said) }
 }

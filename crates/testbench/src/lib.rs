@@ -22,7 +22,7 @@ mod tls;
 /// What a bench is started with and shows is the broker's.
 pub use broker;
 pub use nobody::Nobody;
-pub use program::{Ended, Program};
+pub use program::{Ended, Program, keep};
 pub use proxy::Proxy;
 pub use tls::tls_acceptor;
 

@@ -1,7 +1,12 @@
 //! A program as a real child process, killed when the test ends.
+//!
+//! All that it says is collected for the test, and kept in a folder where `.ci/run` names one: a secret must not be in it, of a
+//! test that passes either.
 
-use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use nix::sys::signal::{Signal, kill};
@@ -11,6 +16,9 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
 use crate::{DEADLINE, LOOK_AGAIN, within};
+
+/// Names the folder in which what programs say is kept.
+const KEPT_IN: &str = "TESTBENCH_OUTPUT";
 
 /// A running program, with what it has written so far.
 pub struct Program {
@@ -34,7 +42,11 @@ pub struct Ended {
 impl Program {
     /// Starts a program. Of this process's environment it gets nothing, so that a developer's settings do no harm.
     pub fn start(program: impl AsRef<Path>, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(program.as_ref())
+        Self::start_kept(program.as_ref(), arguments, environment, folder().as_deref())
+    }
+
+    fn start_kept(program: &Path, arguments: &[&str], environment: &[(&str, &str)], folder: Option<&Path>) -> Self {
+        let mut child = Command::new(program)
             .args(arguments)
             .env_clear()
             .envs(environment.iter().copied())
@@ -45,9 +57,11 @@ impl Program {
             .spawn()
             .expect("the program starts");
         let (stdout, stderr) = (Arc::default(), Arc::default());
+        let id = child.id().expect("it was not waited for");
+        let file = |stream| folder.map(|folder| kept(folder, program, id, stream));
         let readers = vec![
-            collect(child.stdout.take().expect("piped"), Arc::clone(&stdout)),
-            collect(child.stderr.take().expect("piped"), Arc::clone(&stderr)),
+            collect(child.stdout.take().expect("piped"), Arc::clone(&stdout), file("stdout")),
+            collect(child.stderr.take().expect("piped"), Arc::clone(&stderr), file("stderr")),
         ];
         Self { child, stdout, stderr, readers }
     }
@@ -102,11 +116,56 @@ impl Program {
     }
 }
 
-fn collect(mut pipe: impl AsyncRead + Unpin + Send + 'static, output: Arc<Mutex<String>>) -> JoinHandle<()> {
+/// Keeps what a program said that a test has run by itself, as a [`Program`]'s is kept.
+pub fn keep(program: impl AsRef<Path>, output: &Output) {
+    let Some(folder) = folder() else { return };
+    for (stream, text) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
+        kept(&folder, program.as_ref(), std::process::id(), stream).write_all(text).expect("the folder is writable");
+    }
+}
+
+fn folder() -> Option<PathBuf> {
+    std::env::var_os(KEPT_IN).map(PathBuf::from)
+}
+
+/// A file for one stream of one process. Process ids come again, so it may have been another's before.
+fn kept(folder: &Path, program: &Path, id: u32, stream: &str) -> File {
+    let name = program.file_name().expect("a program").to_string_lossy();
+    let path = folder.join(format!("{name}-{id}.{stream}"));
+    File::options().create(true).append(true).open(path).expect("the folder is there, and writable")
+}
+
+fn collect(
+    mut pipe: impl AsyncRead + Unpin + Send + 'static,
+    output: Arc<Mutex<String>>,
+    mut file: Option<File>,
+) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut chunk = [0; 4096];
         while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
+            if let Some(file) = &mut file {
+                file.write_all(&chunk[..read]).expect("the folder is writable");
+            }
             output.lock().expect("no panic before").push_str(&String::from_utf8_lossy(&chunk[..read]));
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `.ci/run` searches for secrets. This one is planted, where nobody else looks.
+    #[tokio::test]
+    async fn what_a_program_says_is_kept() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let say = "echo PLANTED-$0; echo PLANTED-error >&2";
+        let program = Program::start_kept(Path::new("/bin/sh"), &["-c", say, "output"], &[], Some(folder.path()));
+        let id = program.id();
+        let ended = program.ended().await;
+        assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("PLANTED-output\n", "PLANTED-error\n"));
+        let kept = |stream: &str| std::fs::read_to_string(folder.path().join(format!("sh-{id}.{stream}")));
+        assert_eq!(kept("stdout").expect("kept"), ended.stdout);
+        assert_eq!(kept("stderr").expect("kept"), ended.stderr);
+    }
 }

@@ -33,7 +33,9 @@ async fn scaler(arguments: &[&str], input: &str) -> Output {
         child.wait_with_output().await
     };
     let ended = tokio::time::timeout(DEADLINE, ended).await;
-    ended.expect("the command ends in time").expect("its output can be read")
+    let output = ended.expect("the command ends in time").expect("its output can be read");
+    testbench::keep(env!("CARGO_BIN_EXE_scaler"), &output);
+    output
 }
 
 fn stdout(output: &Output) -> &str {

@@ -22,7 +22,9 @@ fn binary<Argument: AsRef<OsStr>>(arguments: impl IntoIterator<Item = Argument>)
 }
 
 async fn run(command: &mut Command) -> Output {
-    within("the process to end", command.output()).await.expect("the binary can be run")
+    let output = within("the process to end", command.output()).await.expect("the binary can be run");
+    testbench::keep(env!("CARGO_BIN_EXE_scaler"), &output);
+    output
 }
 
 /// That a process failed with one line which has all these words.
