@@ -22,7 +22,7 @@ CONFIG = """\
 connections:
   orders:
     allowedNamespaces: [shop]
-    connectionStringFile: orders.txt
+    connectionStringFile: {folder}/orders.txt
 profiles:
   gold: {policy: weighted, weights: "active=1,scheduled=0.2"}
 """
@@ -79,7 +79,8 @@ class Lab:
         for name in ("grpcurl", "scaler"):
             (self.folder / "bin" / name).symlink_to(pathlib.Path(getattr(self.arguments, name)).resolve())
         (self.folder / "deploy").symlink_to(self.repository / "deploy")
-        self.write("config.yaml", CONFIG)
+        self.config = CONFIG.replace("{folder}", str(self.folder))
+        self.write("config.yaml", self.config)
         self.write("orders.txt", self.connection_string)
         self.write("receiver.yaml", RECEIVER)
         security = (self.repository / "docs/security.md").read_text(encoding="utf-8")
@@ -170,7 +171,7 @@ def the_log_says_what_is_shown(lab):
         await_log(log, "reads succeed again", meanwhile=lambda: lab.ask(ready, **orders))
         lab.write("config.yaml", WRONG_CONFIG)
         await_log(log, "the config file is refused")
-        lab.write("config.yaml", CONFIG + "cacheTtlSeconds: 4\n")
+        lab.write("config.yaml", lab.config + "cacheTtlSeconds: 4\n")
         await_log(log, "the config file changed")
         lab.write("orders.txt", "Endpoint=nowhere")
         await_log(log, "a credential cannot be used")

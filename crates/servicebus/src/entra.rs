@@ -5,7 +5,9 @@
 //! in hand is ours ([`tokens`]). Secrets in a request under way are in buffers of the libraries, which are not overwritten.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -19,6 +21,7 @@ use azure_identity::{
     ClientSecretCredentialOptions, ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId,
 };
 use reqwest::Url;
+use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretString};
 use time::OffsetDateTime;
 
@@ -41,7 +44,7 @@ use transport::Transport;
 /// What the token is for; the same in every cloud.
 const SCOPE: &str = "https://servicebus.azure.net/.default";
 /// A service account's token takes about one kilobyte.
-const MAX_TOKEN_FILE_BYTES: u64 = 64 * 1024;
+const MAX_TOKEN_FILE_BYTES: usize = 64 * 1024;
 
 /// How tokens are got.
 #[derive(Clone, Debug)]
@@ -253,7 +256,10 @@ impl ClientAssertion for Assertion {
     async fn secret(&self, _: Option<ClientMethodOptions<'_>>) -> azure_core::Result<String> {
         let identity = self.identity;
         let result = match &self.proof {
-            Proof::File(path) => read(path).await.map_err(|why| EntraError::File { identity, path: path.clone(), why }),
+            Proof::File(path) => read(path.clone()).await.map_err(|why| {
+                tracing::warn!(file = %path.display(), why, "the token file of a workload identity cannot be used");
+                EntraError::File { identity, why }
+            }),
             Proof::Certificate { certificate, endpoint, client_id } => certificate
                 .assertion(endpoint, client_id, SystemTime::now())
                 .map_err(|allowed| EntraError::Invalid { identity, what: "certificate", allowed }),
@@ -262,14 +268,23 @@ impl ClientAssertion for Assertion {
     }
 }
 
-async fn read(path: &Path) -> Result<String, String> {
-    use tokio::io::AsyncReadExt as _;
-    let mut text = String::new();
-    let file = tokio::fs::File::open(path).await.map_err(|error| error.to_string())?;
-    file.take(MAX_TOKEN_FILE_BYTES + 1).read_to_string(&mut text).await.map_err(|error| error.to_string())?;
-    match text.trim() {
-        "" => Err("it is empty".to_owned()),
-        _ if text.len() as u64 > MAX_TOKEN_FILE_BYTES => Err("it is larger than 64 KiB, so no token".to_owned()),
-        token => Ok(token.to_owned()),
+/// The token in a file. Read into one piece of memory that is overwritten when it is dropped; the copy that this gives is the
+/// library's.
+async fn read(path: PathBuf) -> Result<String, String> {
+    let reading = tokio::task::spawn_blocking(move || {
+        let file = File::open(path)?;
+        // Room for all of it at once: what grows leaves copies behind.
+        let mut content = Zeroizing::new(Vec::with_capacity(MAX_TOKEN_FILE_BYTES + 1));
+        file.take(MAX_TOKEN_FILE_BYTES as u64 + 1).read_to_end(&mut content)?;
+        Ok(content)
+    });
+    let content = reading.await.map_err(io::Error::other).and_then(|read| read).map_err(|error| error.to_string())?;
+    if content.len() > MAX_TOKEN_FILE_BYTES {
+        return Err("it is larger than 64 KiB, so no token".to_owned());
+    }
+    match std::str::from_utf8(&content).map(str::trim) {
+        Err(_) => Err("it is not UTF-8".to_owned()),
+        Ok("") => Err("it is empty".to_owned()),
+        Ok(token) => Ok(token.to_owned()),
     }
 }

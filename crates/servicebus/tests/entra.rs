@@ -270,7 +270,10 @@ async fn a_workload_identity_is_completed_from_the_environment_or_says_what_is_m
 }
 
 #[tokio::test]
-async fn a_token_file_that_cannot_be_used_is_named() {
+async fn a_token_file_that_cannot_be_used_is_named_in_the_log_alone() {
+    let (logged, log) = std::sync::mpsc::channel();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || Lines(logged.clone())).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
     let folder = tempfile::tempdir().expect("a folder");
     let (empty, large) = (folder.path().join("empty"), folder.path().join("large"));
     std::fs::write(&empty, " \n").expect("written");
@@ -287,9 +290,25 @@ async fn a_token_file_that_cannot_be_used_is_named() {
         let identity = identity(&giver, workload).expect("an identity");
         let error = reader(&broker, &identity).queue("orders").await.expect_err("no token");
         let AdministrationError::NoToken { source, .. } = &error else { panic!("{error:?}") };
-        let text = source.to_string();
-        assert!(text.contains(expected) && text.contains(file.to_str().expect("UTF-8")), "{text}");
+        let (path, text) = (file.to_str().expect("UTF-8"), format!("{source} {source:?}"));
+        assert!(text.contains(expected) && !text.contains(path), "{text}");
+        let said: String = log.try_iter().collect();
+        assert!(said.contains(expected) && said.contains(path), "{said}");
         assert!(!source.is_transient() && giver.was_left_alone());
+    }
+}
+
+/// What is logged on this thread, for a test to read.
+struct Lines(std::sync::mpsc::Sender<String>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        let _ = self.0.send(String::from_utf8_lossy(text).into_owned());
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -308,6 +327,14 @@ fn what_is_missing_or_wrong_of_an_identity_is_named() {
         (secret(TENANT, "", SECRET), "the client id of the client secret identity must be the GUID"),
         (secret(TENANT, "a b", SECRET), "the client id of the client secret identity must be the GUID"),
         (secret(TENANT, CLIENT, ""), "the secret of the client secret identity must be the value of a client secret"),
+        (
+            EntraIdentity::WorkloadIdentity {
+                tenant_id: TENANT.to_owned(),
+                client_id: CLIENT.to_owned(),
+                token_file: SECRET.into(),
+            },
+            "the token file of the workload identity must be the absolute path",
+        ),
         (
             EntraIdentity::ManagedIdentity { client_id: Some(String::new()) },
             "the client id of the managed identity must be",

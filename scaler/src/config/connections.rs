@@ -289,12 +289,15 @@ fn place(
     Ok((known.endpoint_suffix().to_owned(), known.into()))
 }
 
-/// A path that is meant as one. Its value is not shown: what is no path may be the secret itself.
+/// A path that is meant as one. Its value is not shown: what is no path may be the secret itself. Absolute, since a client
+/// secret and a JWT have only characters that a path may have, but start with no slash; the base64 of a key may, and ends
+/// with `=`.
 fn path(key: &str, path: PathBuf) -> Result<PathBuf, String> {
     let text = path.to_string_lossy();
-    if text.is_empty() || text.contains(['\n', ';', '=']) || text.contains("-----BEGIN") {
+    if !path.is_absolute() || text.contains(['\n', ';', '=']) || text.contains("-----BEGIN") {
         return Err(format!(
-            "{key} must be the path of a file that holds the secret, not the secret itself (no `=`, no `;`, one line)"
+            "{key} must be the absolute path of a file that holds the secret, not the secret itself (no `=`, no `;`, one \
+             line)"
         ));
     }
     Ok(path)

@@ -163,6 +163,12 @@ fn a_secret_in_the_file_is_refused_and_not_repeated() {
         "allowedNamespaces: [shop]\nclientCertificate: \"-----BEGIN KEY-----\\nPLANTED\"".to_owned(),
         "allowedNamespaces: [shop]\nclientCertificate: {tenantId: t, clientId: c, certificateFile: \"-----BEGIN KEY-----PLANTED\"}"
             .to_owned(),
+        // An Azure client secret and a JWT have nothing in them that a path could not have.
+        "allowedNamespaces: [shop]\nserviceBusNamespaces: [a]\nclientSecret: {tenantId: t, clientId: c, secretFile: abC8Q~PLANTED.x-1_y}"
+            .to_owned(),
+        "allowedNamespaces: [shop]\nserviceBusNamespaces: [a]\nworkloadIdentity: {tokenFile: eyJhbGciOiJub25lIn0.PLANTED.c2ln}"
+            .to_owned(),
+        "allowedNamespaces: [shop]\nconnectionStringFile: PLANTED".to_owned(),
         "allowedNamespaces: PLANTED".to_owned(),
         "managedIdentity: [PLANTED]".to_owned(),
     ] {

@@ -1,6 +1,5 @@
 //! Why there is no token, in the terms of the one who set up the identity.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// No token from Entra. No text holds a secret. Cheap to clone: everybody who waits for the same token gets the same error.
@@ -35,13 +34,12 @@ pub enum EntraError {
         /// Why not.
         why: String,
     },
-    /// The file with the service account's token cannot be used.
-    #[error("cannot use the token file {} of {identity}: {why}", path.display())]
+    /// The file with the service account's token cannot be used. Which file is in the log alone: callers get this error, and
+    /// paths of this machine are not theirs to know.
+    #[error("cannot use the token file of {identity}: {why}")]
     File {
         /// Which kind of identity.
         identity: &'static str,
-        /// The file.
-        path: PathBuf,
         /// What is wrong with it.
         why: String,
     },

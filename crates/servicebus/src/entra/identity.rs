@@ -115,6 +115,11 @@ impl EntraIdentity {
             let allowed = "the GUID of an application or a managed identity";
             return Err(EntraError::Invalid { identity, what: "client id", allowed });
         }
+        // It is logged where it cannot be read, so it must not be the token itself, which starts with no slash.
+        if matches!(self, Self::WorkloadIdentity { token_file, .. } if !token_file.is_absolute()) {
+            let allowed = "the absolute path of the file with the service account's token";
+            return Err(EntraError::Invalid { identity, what: "token file", allowed });
+        }
         if matches!(self, Self::ClientSecret { secret, .. } if secret.expose_secret().is_empty()) {
             let allowed = "the value of a client secret; it is empty";
             return Err(EntraError::Invalid { identity, what: "secret", allowed });
