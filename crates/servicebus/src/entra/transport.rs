@@ -8,6 +8,7 @@ use azure_core::error::{Error, ErrorKind};
 use azure_core::http::headers::Headers;
 use azure_core::http::request::Body;
 use azure_core::http::{AsyncRawResponse, HttpClient, Method, Request};
+use reqwest::header::HeaderValue;
 use reqwest::{Client, Url, redirect};
 
 use super::EntraError;
@@ -62,7 +63,11 @@ impl Transport {
         };
         let mut outgoing = self.http.request(method, request.url().clone()).body(body.clone());
         for (name, value) in request.headers().iter() {
-            outgoing = outgoing.header(name.as_str(), value.as_str());
+            let Some(value) = unshown(value.as_str()) else {
+                let why = format!("the value of {} has characters that no header has", name.as_str());
+                return Err(EntraError::Unavailable { identity, host, why });
+            };
+            outgoing = outgoing.header(name.as_str(), value);
         }
         let no_answer = |error: reqwest::Error| EntraError::Unavailable {
             identity,
@@ -101,6 +106,14 @@ impl HttpClient for Transport {
     }
 }
 
+/// A header's value that no library shows or keeps: one of them, `IDENTITY_HEADER`'s, is a secret, and the others need not be
+/// seen. `None` for what cannot be one.
+fn unshown(value: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(value).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
 /// What Entra and the metadata service say when they refuse: `error_description` or else `error`, on one line.
 fn refusal(body: &[u8]) -> Option<String> {
     let document: serde_json::Value = serde_json::from_slice(body).ok()?;
@@ -115,4 +128,19 @@ fn one_line(error: &reqwest::Error) -> String {
     let texts: Vec<String> =
         std::iter::successors(first.source(), |error| error.source()).map(ToString::to_string).collect();
     if texts.is_empty() { error.to_string() } else { texts.join(": ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_not_shown() {
+        let value = unshown("PLANTED-identity-header").expect("a header's value");
+        assert_eq!(
+            (format!("{value:?}").as_str(), value.as_bytes()),
+            ("Sensitive", b"PLANTED-identity-header".as_slice())
+        );
+        assert_eq!(unshown("two\nlines"), None);
+    }
 }
