@@ -14,6 +14,7 @@ use scaling::{Counts, EntityStatus};
 use servicebus::{
     AdministrationClient, AdministrationClients, AdministrationError, AdministrationOptions, EntityDescription,
 };
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::access::Access;
 use crate::entity::{Entity, Listing};
@@ -26,10 +27,15 @@ const FORGET_AFTER: Duration = Duration::from_mins(10);
 /// A little less than what `readings` waits for, so that who did not answer is known: the namespace, or the giver of tokens.
 const TIMEOUT: Duration = Duration::from_millis(2_400);
 
+/// Most reads under way at a time, whatever the namespaces: each has a connection of its own, and a process has a thousand
+/// files.
+const MAX_READS: usize = 256;
+
 /// Reads through the administration API.
 pub struct AdministrationSource {
     clients: Cache<Digest, AdministrationClient>,
     shared: AdministrationClients,
+    reads: Semaphore,
 }
 
 impl AdministrationSource {
@@ -45,7 +51,13 @@ impl AdministrationSource {
             .time_to_idle(FORGET_AFTER)
             .eviction_policy(EvictionPolicy::lru())
             .build();
-        Self { clients, shared: AdministrationClients::new(options) }
+        Self { clients, shared: AdministrationClients::new(options), reads: Semaphore::new(MAX_READS) }
+    }
+
+    /// Waits for its turn to read; the reader has a deadline.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.reads.acquire().await.ok()
     }
 
     async fn client(&self, access: &Access) -> Result<AdministrationClient, ReadFailure> {
@@ -54,6 +66,7 @@ impl AdministrationSource {
     }
 
     async fn observe(&self, access: &Access, entity: &Entity) -> Result<Observed, ReadFailure> {
+        let _turn = self.turn().await;
         let client = self.client(access).await?;
         let description = match entity {
             Entity::Queue(name) => client.queue(name).await,
@@ -63,6 +76,7 @@ impl AdministrationSource {
     }
 
     async fn list(&self, access: &Access, listing: &Listing, skip: usize) -> Result<Page, ReadFailure> {
+        let _turn = self.turn().await;
         let client = self.client(access).await?;
         let pages = match listing {
             Listing::Queues => client.queues(),
@@ -143,4 +157,64 @@ fn whole_chain(error: &dyn Error) -> String {
         .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use servicebus::ConnectionString;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::keyed_hash::KeyedHash;
+
+    /// How many reads a namespace that answers each with 404 has under way, and the most that it had. It waits with its first
+    /// answers until there are `enough`.
+    async fn namespace(enough: usize) -> (ConnectionString, watch::Receiver<(usize, usize)>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let (under_way, seen) = watch::channel((0, 0));
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let under_way = under_way.clone();
+                under_way.send_modify(|(now, most)| (*now, *most) = (*now + 1, (*now + 1).max(*most)));
+                tokio::spawn(async move {
+                    let mut request = vec![0; 16 << 10];
+                    let _: std::io::Result<usize> = stream.read(&mut request).await;
+                    let _: Result<_, _> = under_way.subscribe().wait_for(|(_, most)| *most >= enough).await;
+                    under_way.send_modify(|(now, _)| *now -= 1);
+                    let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                    let _: std::io::Result<()> = stream.write_all(answer).await;
+                });
+            }
+        });
+        let text =
+            format!("Endpoint=sb://{address};SharedAccessKeyName=n;SharedAccessKey=k;UseDevelopmentEmulator=true");
+        (ConnectionString::parse(&text).expect("a connection string"), seen)
+    }
+
+    #[tokio::test]
+    async fn reads_under_way_have_a_limit_whatever_their_credentials() {
+        const LIMIT: usize = 3;
+        let patient = AdministrationOptions { timeout: Duration::from_mins(1), ..AdministrationOptions::default() };
+        let source = AdministrationSource { reads: Semaphore::new(LIMIT), ..AdministrationSource::with(patient) };
+        let (source, keys) = (Arc::new(source), KeyedHash::random());
+        let (connection, seen) = namespace(LIMIT).await;
+        let reads: Vec<_> = (0_u8..20)
+            .map(|number| {
+                let digest = keys.of([[number].as_slice()]);
+                let access = Access::checked(connection.namespace(), (&connection).into(), digest);
+                let source = Arc::clone(&source);
+                tokio::spawn(async move { source.read(&access, &Entity::Queue("orders".to_owned())).await.map(drop) })
+            })
+            .collect();
+        for read in reads {
+            let answer = read.await.expect("no panic");
+            assert!(matches!(answer, Err(ReadFailure::NotFound(_))), "{answer:?}");
+        }
+        assert_eq!(*seen.borrow(), (0, LIMIT));
+    }
 }

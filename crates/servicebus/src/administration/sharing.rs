@@ -10,6 +10,10 @@ use super::http::Exchange;
 use super::{AdministrationClient, AdministrationError, AdministrationOptions};
 use crate::{Credential, Namespace, tls};
 
+/// Connections to one host that are kept open for the next requests; more of them are closed when their answers are in. Enough for
+/// what a namespace's budget allows, and few enough for many namespaces.
+const MAX_IDLE_CONNECTIONS: usize = 4;
+
 /// Makes administration clients that share their HTTP connections. Cheap to clone; clones share, too. Holds no credential.
 #[derive(Clone, Debug, Default)]
 pub struct AdministrationClients(Arc<Shared>);
@@ -54,6 +58,7 @@ fn set_up(is_plain: bool, options: &AdministrationOptions) -> Result<Client, Box
         .tls_backend_preconfigured(tls)
         .redirect(redirect::Policy::none())
         .no_proxy()
+        .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS)
         // A request that timed out takes its connection with it. One HTTP/2 connection for all that fell silent would
         // be used again and again, until TCP gives it up after a quarter of an hour.
         .http1_only();

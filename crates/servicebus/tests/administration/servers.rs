@@ -1,12 +1,13 @@
 //! Servers that misbehave: what each does to the client, and that the credential goes nowhere else.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use servicebus::{AdministrationError, AdministrationOptions, ConnectionString};
 use testbench::Nobody;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Barrier, mpsc, watch};
 
 use crate::{PATIENT, client, patient};
 
@@ -92,6 +93,48 @@ async fn a_server_that_says_nothing_is_unavailable_in_time() {
     assert!(matches!(error, AdministrationError::Timeout { .. }), "{error:?}");
     assert!(error.is_transient() && error.to_string().contains("300ms"), "{error}");
     assert!(started.elapsed() < PATIENT, "{:?}", started.elapsed());
+}
+
+/// Of many connections that were needed at a time, few are kept for the next requests.
+#[tokio::test]
+async fn few_connections_stay_open_that_nobody_uses() {
+    const READS: usize = 20;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let open = watch::Sender::new(0);
+    let counted = open.clone();
+    tokio::spawn(async move {
+        let all_are_there = Arc::new(Barrier::new(READS));
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (open, all_are_there) = (counted.clone(), Arc::clone(&all_are_there));
+            tokio::spawn(async move {
+                open.send_modify(|open| *open += 1);
+                let mut request = vec![0; 16 << 10];
+                let _: std::io::Result<usize> = stream.read(&mut request).await;
+                all_are_there.wait().await;
+                let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+                let _: std::io::Result<()> = stream.write_all(answer).await;
+                // Until the client closes it.
+                let _: std::io::Result<usize> = stream.read(&mut request).await;
+                open.send_modify(|open| *open -= 1);
+            });
+        }
+    });
+    let text = format!("Endpoint=sb://{address};SharedAccessKeyName=n;SharedAccessKey=k;UseDevelopmentEmulator=true");
+    let client = client(&text, patient());
+    let reads: Vec<_> = (0..READS)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.queue("orders").await.map(drop) })
+        })
+        .collect();
+    for read in reads {
+        let answer = read.await.expect("no panic");
+        assert!(matches!(answer, Err(AdministrationError::NotFound { .. })), "{answer:?}");
+    }
+    let mut seen = open.subscribe();
+    let few = tokio::time::timeout(PATIENT, seen.wait_for(|open| *open <= 4)).await;
+    assert!(few.is_ok(), "{} stay open", *open.borrow());
 }
 
 #[tokio::test]
