@@ -1,16 +1,19 @@
 //! What the TLS files hold, and what it is served with.
 //!
-//! Pure but for the reading. The key's bytes are overwritten when they are dropped; error texts hold nothing of them.
+//! Pure but for the reading. The key's bytes that are here are overwritten when they are dropped; what ring and rustls make of
+//! them is theirs. Error texts hold nothing of them.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
 use secrecy::zeroize::Zeroizing;
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
@@ -59,7 +62,8 @@ impl Contents {
         let pem = |flag, path: &Path, what| TlsError::Pem { flag, path: path.to_owned(), what };
         let unusable = |source| TlsError::Unusable { certificate: certificate.clone(), key: key.clone(), source };
         let chain = certificates(&self.certificate).ok_or_else(|| pem(CERTIFICATE, certificate, "certificate"))?;
-        let key_der = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| pem(KEY, key, "private key"))?;
+        let key_der =
+            PrivateKeyDer::from_pem_slice(&self.key).map(Zeroizing::new).map_err(|_| pem(KEY, key, "private key"))?;
 
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -78,12 +82,23 @@ impl Contents {
             _ => builder.with_no_client_auth(),
         };
         let expiry = chain.first().and_then(expiry);
-        let mut configuration = builder.with_single_cert(chain, key_der).map_err(unusable)?;
+        let certified = certified(chain, &key_der).map_err(unusable)?;
+        let mut configuration = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
         configuration.alpn_protocols = vec![b"h2".to_vec()];
         // A resumed session would let a client in on what it showed earlier, to an authority that may be gone.
         configuration.session_storage = Arc::new(NoServerSessionStorage {});
         configuration.send_tls13_tickets = 0;
         Ok(InForce { contents: self, configuration: Arc::new(configuration), expiry, left_out })
+    }
+}
+
+/// A chain with the key that belongs to it, as `with_single_cert` would make it; but that takes the key's bytes and drops them as
+/// they are.
+fn certified(chain: Vec<CertificateDer<'static>>, key: &PrivateKeyDer<'_>) -> Result<CertifiedKey, rustls::Error> {
+    let certified = CertifiedKey::new(chain, any_supported_type(key)?);
+    match certified.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
+        Err(error) => Err(error),
     }
 }
 

@@ -11,6 +11,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{KeyPair as _, RSA_PSS_SHA256, RsaKeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -32,10 +33,10 @@ impl Certificate {
         let pem = pem.expose_secret().as_bytes();
         let certificate = CertificateDer::from_pem_slice(pem)
             .map_err(|_| "PEM with a certificate and its private key; there is no certificate in it")?;
-        let key = PrivateKeyDer::from_pem_slice(pem).map_err(
+        let key = PrivateKeyDer::from_pem_slice(pem).map(Zeroizing::new).map_err(
             |_| "PEM with a certificate and its private key; there is no private key in it, or an encrypted one",
         )?;
-        let key = match &key {
+        let key = match &*key {
             PrivateKeyDer::Pkcs8(key) => RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()),
             PrivateKeyDer::Pkcs1(key) => RsaKeyPair::from_der(key.secret_pkcs1_der()),
             _ => return Err(RSA_ONLY),
