@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
-use crate::config::ConfigHandle;
-use crate::config::connections::{Reach, is_kubernetes_name};
+use crate::config::connections::{Reach, RegisteredConnection, is_kubernetes_name};
+use crate::config::{Config, ConfigHandle};
 use crate::credentials::{Credentials, Loaded};
 use crate::endpoints::{AllowedEndpoints, Destination, EndpointRefused};
 use crate::keyed_hash::{Digest, KeyedHash};
@@ -168,13 +168,15 @@ impl Connections {
         namespace: Option<&str>,
         endpoint_suffix: Option<&str>,
     ) -> Result<Access, AccessRefused> {
-        let config = self.0.config.snapshot();
+        let (config, looked) = (self.0.config.snapshot(), self.0.credentials.looked());
         let connection = || shown(name);
-        let Some(registered) = config
-            .connections
-            .get(name)
-            .filter(|registered| registered.allowed_namespaces.contains(kubernetes_namespace))
-        else {
+        // What a new configuration takes away counts at once. A source that it brings counts when its file was looked at, and
+        // what the connection was before works until then.
+        let in_force = allowed(&config, name, kubernetes_namespace).and_then(|registered| {
+            let is_looked_at = looked.knows(&registered.source);
+            if is_looked_at { Some(registered) } else { allowed(looked.config(), name, kubernetes_namespace) }
+        });
+        let Some(registered) = in_force else {
             let is_known = config.connections.contains_key(name);
             tracing::debug!(connection = connection(), kubernetes_namespace, is_known, "a connection was refused");
             return Err(AccessRefused::NotAllowed {
@@ -183,7 +185,7 @@ impl Connections {
             });
         };
         let no_credential = || AccessRefused::NoCredential { connection: connection() };
-        let loaded = self.0.credentials.get(&registered.source).ok_or_else(no_credential)?;
+        let loaded = looked.credential(&registered.source).ok_or_else(no_credential)?;
         match (loaded, &registered.reach) {
             (Loaded::ConnectionString(own), _) => {
                 if let Some(namespace) = namespace {
@@ -219,6 +221,12 @@ impl Connections {
         })?;
         Ok(Access::checked(namespace, credential, digest))
     }
+}
+
+/// A connection of this configuration, if this Kubernetes namespace may use it.
+fn allowed<'a>(config: &'a Config, name: &str, kubernetes_namespace: &str) -> Option<&'a RegisteredConnection> {
+    let registered = config.connections.get(name)?;
+    registered.allowed_namespaces.contains(kubernetes_namespace).then_some(registered)
 }
 
 /// The host, if a token may go there; else the host that was asked for.

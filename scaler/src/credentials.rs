@@ -46,13 +46,37 @@ struct Known {
     problem: Option<String>,
 }
 
+/// What the last look found: a configuration, and all that is known of its sources. One moment's, swapped as a whole.
+#[derive(Default)]
+pub(crate) struct Looked {
+    config: Arc<Config>,
+    known: HashMap<CredentialSource, Known>,
+}
+
+impl Looked {
+    /// The configuration whose files were looked at.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Whether this source was looked at, whatever came of it.
+    pub(crate) fn knows(&self, source: &CredentialSource) -> bool {
+        self.known.contains_key(source)
+    }
+
+    /// The credential of this source, if it could ever be loaded.
+    pub(crate) fn credential(&self, source: &CredentialSource) -> Option<Loaded> {
+        self.known.get(source)?.loaded.clone()
+    }
+}
+
 /// All loaded credentials. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub(crate) struct Credentials(Arc<Inner>);
 
 struct Inner {
     keys: KeyedHash,
-    known: ArcSwap<HashMap<CredentialSource, Known>>,
+    looked: ArcSwap<Looked>,
     /// Rings when a credential or the configuration changed.
     changes: watch::Sender<()>,
 }
@@ -63,12 +87,12 @@ type Content = Result<Zeroizing<Vec<u8>>, String>;
 impl Credentials {
     /// None yet. Digests are made by `keys`.
     pub(crate) fn new(keys: KeyedHash) -> Self {
-        Self(Arc::new(Inner { keys, known: ArcSwap::default(), changes: watch::Sender::default() }))
+        Self(Arc::new(Inner { keys, looked: ArcSwap::default(), changes: watch::Sender::default() }))
     }
 
-    /// The credential of this source, if it could ever be loaded.
-    pub(crate) fn get(&self, source: &CredentialSource) -> Option<Loaded> {
-        self.0.known.load().get(source)?.loaded.clone()
+    /// What the last look found.
+    pub(crate) fn looked(&self) -> Arc<Looked> {
+        self.0.looked.load_full()
     }
 
     /// Rings when a credential or the configuration changed, and with it perhaps who may use what.
@@ -99,13 +123,14 @@ impl Credentials {
     /// Looks once at every file that the configuration names, and forgets what it names no longer. A file that changed is
     /// read again after `pause` and taken if both reads agree, as somebody may be in the middle of writing it. Says whether
     /// a credential is another now.
-    pub(crate) async fn look(&self, config: &Config, pause: Duration) -> bool {
-        let before = self.0.known.load_full();
+    pub(crate) async fn look(&self, config: &Arc<Config>, pause: Duration) -> bool {
+        let looked = self.looked();
+        let before = &looked.known;
         if config.connections.is_empty() && before.is_empty() {
             return false;
         }
         let sources = config.connections.values().map(|connection| &connection.source);
-        let contents = self.settled_contents(&before, sources, pause).await;
+        let contents = self.settled_contents(before, sources, pause).await;
         let mut known: HashMap<CredentialSource, Known> = HashMap::new();
         let mut is_new = false;
         for (name, RegisteredConnection { source, .. }) in &config.connections {
@@ -117,7 +142,12 @@ impl Credentials {
                 None => self.after(name, source, previous, Ok(&[])),
                 Some(file) => match contents.get(file) {
                     // In the middle of a change: the next look will tell.
-                    None => previous,
+                    None => {
+                        if previous.loaded.is_none() {
+                            tracing::warn!(connection = name, file = %file.display(), "a file of a connection is being written");
+                        }
+                        previous
+                    }
                     Some(content) => {
                         self.after(name, source, previous, content.as_ref().map(|content| content.as_slice()))
                     }
@@ -127,7 +157,7 @@ impl Credentials {
             is_new |= next.problem.is_none() && next.seen != before.get(source).and_then(|known| known.seen);
             known.insert(source.clone(), next);
         }
-        self.0.known.store(Arc::new(known));
+        self.0.looked.store(Arc::new(Looked { config: Arc::clone(config), known }));
         is_new
     }
 

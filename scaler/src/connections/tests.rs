@@ -174,6 +174,39 @@ async fn limits_are_the_configurations_and_of_the_namespace_that_claims() {
 async fn debug_shows_no_secret() {
     let bench = bench().await;
     let access = bench.ask("shop", "connectionRef=orders").expect("allowed");
-    let loaded = bench.connections.0.credentials.get(&bench.config.snapshot().connections["orders"].source);
+    let loaded =
+        bench.connections.0.credentials.looked().credential(&bench.config.snapshot().connections["orders"].source);
     assert!(!format!("{access:?}{loaded:?}").contains("PLANTED"));
+}
+
+/// A connection whose file is another one now: the credential before it works until the new file was looked at, which takes two
+/// reads and a pause; what is taken away is gone at once.
+#[tokio::test(start_paused = true)]
+async fn a_connection_with_another_source_works_all_the_time() {
+    let bench = bench().await;
+    let connection =
+        |lines: &str| Config::parse(&format!("connections: {{orders: {{{lines}}}}}")).expect("a good file");
+    let file = bench.folder.path().join("moved");
+    std::fs::write(&file, KEY.replace("PLANTED", "another")).expect("the folder is writable");
+    let metadata = "connectionRef=orders";
+    let before = bench.ask("shop", metadata).expect("allowed").digest();
+
+    let moved = format!("connectionStringFile: {}", file.display());
+    bench.config.replace(connection(&format!("allowedNamespaces: [shop, kitchen], {moved}")));
+    assert_eq!(bench.ask("shop", metadata).expect("as before").digest(), before);
+    assert!(matches!(bench.ask("billing", metadata), Err(AccessRefused::NotAllowed { .. })), "taken away at once");
+    assert!(matches!(bench.ask("kitchen", metadata), Err(AccessRefused::NotAllowed { .. })), "not given yet");
+    let config = bench.config.snapshot();
+    let looking = bench.connections.0.credentials.look(&config, Duration::from_millis(100));
+    let asking = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(bench.ask("shop", metadata).expect("as before").digest(), before, "in the middle of the look");
+    };
+    let (is_new, ()) = tokio::join!(looking, asking);
+    assert!(is_new);
+    let after = bench.ask("shop", metadata).expect("allowed").digest();
+    assert_ne!(after, before);
+    assert_eq!(bench.ask("kitchen", metadata).expect("given now").digest(), after);
+    bench.config.replace(connection(&format!("allowedNamespaces: [kitchen], {moved}")));
+    assert!(matches!(bench.ask("shop", metadata), Err(AccessRefused::NotAllowed { .. })));
 }

@@ -6,7 +6,7 @@ use super::*;
 
 struct Bench {
     credentials: Credentials,
-    config: Config,
+    config: Arc<Config>,
     source: CredentialSource,
     folder: tempfile::TempDir,
 }
@@ -17,7 +17,7 @@ fn bench() -> Bench {
     let path = folder.path().join("current").join("orders");
     let text =
         format!("connections: {{orders: {{allowedNamespaces: [shop], connectionStringFile: {}}}}}", path.display());
-    let config = Config::parse(&text).expect("a good file");
+    let config = Arc::new(Config::parse(&text).expect("a good file"));
     let source = config.connections["orders"].source.clone();
     Bench { credentials: Credentials::new(KeyedHash::random()), config, source, folder }
 }
@@ -41,7 +41,7 @@ impl Bench {
     async fn key(&self) -> Option<String> {
         use secrecy::ExposeSecret as _;
         self.credentials.look(&self.config, Duration::ZERO).await;
-        match self.credentials.get(&self.source)? {
+        match self.credentials.looked().credential(&self.source)? {
             Loaded::ConnectionString(connection) => connection.key().map(|key| key.expose_secret().to_owned()),
             Loaded::Identity { .. } => None,
         }
@@ -79,7 +79,9 @@ async fn a_file_that_is_being_written_is_left_alone() {
         std::fs::write(&path, connection("half-of-the-new-key")).expect("the folder is writable");
     };
     tokio::join!(look, write_on);
-    let Some(Loaded::ConnectionString(kept)) = bench.credentials.get(&bench.source) else { panic!("it was loaded") };
+    let Some(Loaded::ConnectionString(kept)) = bench.credentials.looked().credential(&bench.source) else {
+        panic!("it was loaded")
+    };
     assert_eq!(kept.key().map(secrecy::ExposeSecret::expose_secret), Some("first"));
     assert_eq!(bench.key().await.as_deref(), Some("half-of-the-new-key"), "the next look takes it");
 }
@@ -88,7 +90,7 @@ async fn a_file_that_is_being_written_is_left_alone() {
 async fn who_holds_a_credential_hears_of_another_one_and_of_another_configuration() {
     let bench = bench();
     bench.publish("1", &connection("first"));
-    let (handle, shutdown) = (ConfigHandle::new(bench.config.clone()), CancellationToken::new());
+    let (handle, shutdown) = (ConfigHandle::new((*bench.config).clone()), CancellationToken::new());
     let mut changes = bench.credentials.changes();
     let following = bench.credentials.clone().follow(handle.clone(), Duration::from_millis(20), shutdown.clone());
     let following = tokio::spawn(following);
@@ -99,7 +101,9 @@ async fn who_holds_a_credential_hears_of_another_one_and_of_another_configuratio
     heard(&mut changes).await;
     bench.publish("2", &connection("second"));
     heard(&mut changes).await;
-    let Some(Loaded::ConnectionString(now)) = bench.credentials.get(&bench.source) else { panic!("it is loaded") };
+    let Some(Loaded::ConnectionString(now)) = bench.credentials.looked().credential(&bench.source) else {
+        panic!("it is loaded")
+    };
     assert_eq!(now.key().map(secrecy::ExposeSecret::expose_secret), Some("second"));
     handle.replace(Config::default());
     heard(&mut changes).await;
@@ -117,18 +121,20 @@ async fn a_new_secret_is_a_new_digest_and_the_same_one_keeps_its_token() {
          clientSecret: {{tenantId: t, clientId: c, secretFile: {}}}}}}}",
         path.display()
     );
-    let config = Config::parse(&text).expect("a good file");
+    let config = Arc::new(Config::parse(&text).expect("a good file"));
     let source = &config.connections["app"].source;
     let credentials = Credentials::new(KeyedHash::random());
     let mut digests = Vec::new();
     for secret in ["one\n", "one\n", "two\n"] {
         std::fs::write(&path, secret).expect("the folder is writable");
         credentials.look(&config, Duration::ZERO).await;
-        let Some(Loaded::Identity { digest, .. }) = credentials.get(source) else { panic!("{secret:?} can be used") };
+        let Some(Loaded::Identity { digest, .. }) = credentials.looked().credential(source) else {
+            panic!("{secret:?} can be used")
+        };
         digests.push(digest);
     }
     assert_eq!(digests[0], digests[1]);
     assert_ne!(digests[1], digests[2]);
-    credentials.look(&Config::default(), Duration::ZERO).await;
-    assert!(credentials.get(source).is_none(), "what the config does not name is forgotten");
+    credentials.look(&Arc::default(), Duration::ZERO).await;
+    assert!(credentials.looked().credential(source).is_none(), "what the config does not name is forgotten");
 }
