@@ -340,6 +340,11 @@ impl Metrics {
         self.0.hosts.throttled(namespace_host);
     }
 
+    /// Nobody wants anything of this namespace any more: its series go, and their place is another's.
+    pub fn forget_host(&self, namespace_host: &str) {
+        self.0.hosts.forget(namespace_host);
+    }
+
     /// A connection was accepted. It counts as open until what this returns is dropped.
     #[must_use = "the connection counts as open for as long as this lives"]
     pub fn connection_opened(&self) -> InUse {

@@ -1,5 +1,5 @@
 //! The metrics of single Service Bus namespaces. The hosts come from callers' connection strings, so their number is
-//! capped; a host has its place for the life of the process.
+//! capped; a host has its place until it is forgotten. If it comes back, it counts from 0, as after a restart.
 
 use std::collections::HashSet;
 use std::sync::atomic::AtomicU64;
@@ -54,6 +54,20 @@ impl Hosts {
 
     pub(super) fn stretch(&self, host: &str, factor: f64) {
         self.stretch.get_or_create(&self.label(host)).set(factor);
+    }
+
+    /// Gives back the place of a host that nobody wants anything of any more. Of one that had none, nothing is stretched now; else
+    /// `other` would say so for ever.
+    pub(super) fn forget(&self, host: &str) {
+        let host = host.to_ascii_lowercase();
+        let had_place = self.known.write().unwrap_or_else(PoisonError::into_inner).remove(&host);
+        if had_place {
+            let label = HostLabel { servicebus_namespace: host };
+            self.throttled.remove(&label);
+            self.stretch.remove(&label);
+        } else if let Some(stretch) = self.stretch.get(&HostLabel { servicebus_namespace: OTHER.to_owned() }) {
+            stretch.set(1.0);
+        }
     }
 
     fn label(&self, host: &str) -> HostLabel {

@@ -118,6 +118,39 @@ async fn a_handle_is_told_into_whatever_becomes_of_its_place() {
     assert_eq!((value("a"), value("b"), value(OTHER)), (None, Some(5.0), Some(6.0)), "the place is the other's now");
 }
 
+#[test]
+fn a_host_that_is_forgotten_gives_its_place_back_and_counts_anew() {
+    let metrics = Metrics::capped(1, 1);
+    let told = || {
+        let exposition = metrics.exposition();
+        let lines = ["throttled_total", "budget_stretch_ratio"].map(|family| {
+            let lines = series(&exposition, &format!("servicebus_scaler_{family}"));
+            let short =
+                lines.iter().filter_map(|line| line.strip_suffix(".0").unwrap_or(line).split_once("namespace="));
+            short
+                .map(|(_, host)| host.replace('"', ""))
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect::<Vec<_>>()
+                .join(" ")
+        });
+        lines.join(", ")
+    };
+    metrics.budget_stretch("Made-Up", 2.0);
+    metrics.throttled("made-up");
+    metrics.budget_stretch("real", 3.0);
+    assert_eq!(told(), "made-up} 1, made-up} 2 other} 3");
+    metrics.forget_host("real");
+    assert_eq!(told(), "made-up} 1, made-up} 2 other} 1", "it had no place");
+    metrics.forget_host("MADE-UP");
+    metrics.budget_stretch("real", 3.0);
+    metrics.throttled("real");
+    assert_eq!(told(), "real} 1, other} 1 real} 3");
+    metrics.forget_host("real");
+    metrics.throttled("real");
+    assert_eq!(told(), "real} 1, other} 1", "from 0 again");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

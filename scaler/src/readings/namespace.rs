@@ -421,9 +421,9 @@ impl Namespace {
 }
 
 impl Drop for Namespace {
-    /// Nobody wants anything of it any more, so nothing is stretched; else the metric would say so for ever.
+    /// Nobody wants anything of it any more: names that callers make up must not keep their places among the series.
     fn drop(&mut self) {
-        self.metrics.budget_stretch(&self.host, Stretch::default().factor());
+        self.metrics.forget_host(&self.host);
     }
 }
 
