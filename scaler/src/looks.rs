@@ -1,6 +1,7 @@
 //! When files that are followed are looked at: every so often, at once when SIGHUP asks for it, and not any more after the stop.
 //!
-//! Owns the wait between two looks, and what was wrong at the last. What a look does is the follower's business.
+//! Owns the wait between two looks, the rule that what is being written is not taken, and what was wrong at the last. What a
+//! look does is the follower's business.
 
 use std::time::Duration;
 
@@ -59,6 +60,20 @@ impl Complaint {
     }
 }
 
+/// What reading twice, `pause` apart, gives; `None` where the two differ: somebody may be in the middle of writing, and the first
+/// half of a file can be a good file with less in it. What cannot be read is told as it is at the second time.
+pub(crate) async fn settled<T: PartialEq, E, Reading: Future<Output = Result<T, E>>>(
+    pause: Duration,
+    read: impl Fn() -> Reading,
+) -> Option<Result<T, E>> {
+    let first = read().await;
+    tokio::time::sleep(pause).await;
+    match (first, read().await) {
+        (Ok(first), Ok(second)) if first != second => None,
+        (_, second) => Some(second),
+    }
+}
+
 async fn received(hangup: &mut Option<Signal>) {
     let heard = match hangup {
         Some(signal) => signal.recv().await,
@@ -85,6 +100,20 @@ mod tests {
         assert_eq!(begun.elapsed(), interval);
         shutdown.cancel();
         assert_eq!(looks.next().await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_changes_between_two_reads_is_not_taken() {
+        for (reads, taken) in [
+            ([Ok("a"), Ok("a")], Some(Ok("a"))),
+            ([Ok("a"), Ok("ab")], None),
+            ([Err("gone"), Ok("a")], Some(Ok("a"))),
+            ([Ok("a"), Err("gone")], Some(Err("gone"))),
+        ] {
+            let left = std::cell::RefCell::new(reads.into_iter());
+            let read = || std::future::ready(left.borrow_mut().next().expect("it is read twice"));
+            assert_eq!(settled(Duration::from_millis(100), read).await, taken);
+        }
     }
 
     #[test]

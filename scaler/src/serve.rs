@@ -24,6 +24,7 @@ use tonic_health::ServingStatus;
 
 use crate::admin_http::{self, LoopbackAddress};
 use crate::administration::AdministrationSource;
+use crate::config::connections::say_what_cannot_be_known;
 use crate::config::{Config, ConfigHandle, reload};
 use crate::connections::Connections;
 use crate::decisions::Decisions;
@@ -212,6 +213,7 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
     let config = ConfigHandle::new(config_file.as_deref().map(Config::read).transpose()?.unwrap_or_default());
     let tls_files = tls.files();
     let tls = tls_files.as_ref().map(Tls::read).transpose()?;
+    let (is_tls, is_mutual) = (tls.is_some(), tls_files.as_ref().is_some_and(|files| files.client_authority.is_some()));
     let port = |port| if listen.port() == 0 { 0 } else { port };
     let admin_listen = admin_listen.unwrap_or(SocketAddr::new(listen.ip(), port(ADMIN_PORT)));
     let local_listen =
@@ -223,13 +225,16 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
     let hangup = || signal(SignalKind::hangup()).context("failed to listen for SIGHUP");
     // Once it is listened for it does not end the process any more, also where there is nothing to read again.
     let _heard = hangup()?;
-    if let Some((files, tls)) = tls_files.clone().zip(tls.clone()) {
+    if let Some((files, tls)) = tls_files.zip(tls.clone()) {
         tokio::spawn(tls.follow(files, timings.config_interval, Some(hangup()?), shutdown.clone()));
     }
     if let Some(file) = config_file {
-        tokio::spawn(reload::follow(file, config.clone(), timings.config_interval, Some(hangup()?), shutdown.clone()));
+        let (config, interval) = (config.clone(), timings.config_interval);
+        tokio::spawn(reload::follow(file, config, interval, is_mutual, Some(hangup()?), shutdown.clone()));
     }
-    say_what_cannot_be_known(tls_files.as_ref(), &config.snapshot());
+    if !is_mutual {
+        say_what_cannot_be_known(&config.snapshot());
+    }
     let parts = Parts {
         // Who listens for other hosts may be called by strangers, who have no business with this host's other ports.
         allowed: endpoints.allowed(listen.ip().is_loopback()),
@@ -240,7 +245,6 @@ pub async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result
         local: Some(local),
         ..Parts::new(Arc::new(AdministrationSource::new()))
     };
-    let (is_tls, is_mutual) = (tls_files.is_some(), tls_files.is_some_and(|files| files.client_authority.is_some()));
     tracing::info!(%address, tls = is_tls, mtls = is_mutual, admin = %admin_address, local = %local_address, "serving");
     let ready =
         Ready { listen: vec![address], admin: Some(admin_address), local: Some(local_address), ..Ready::default() };
@@ -254,21 +258,6 @@ async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<(TcpListener, S
     let listener = TcpListener::bind(address).await.with_context(|| format!("failed to listen on {flag} {address}"))?;
     let address = listener.local_addr().context("failed to read the address listened on")?;
     Ok((listener, address))
-}
-
-/// Without client certificates the namespace in a call is whatever its caller writes, and `allowedNamespaces` keeps honest
-/// callers apart, not strangers. Worth a warning as soon as there is a connection to protect.
-fn say_what_cannot_be_known(tls: Option<&TlsFiles>, config: &Config) {
-    if tls.is_some_and(|files| files.client_authority.is_some()) {
-        return;
-    }
-    let text =
-        "client certificates are not checked (--tls-client-ca): the namespace in a call is only its caller's claim";
-    if config.connections.is_empty() {
-        tracing::info!("{text}");
-    } else {
-        tracing::warn!("{text}, so whoever reaches this port can use the connections of any namespace");
-    }
 }
 
 /// Serves on a bound listener until `shutdown`, then drains. Returns once everything has ended or was cut off.

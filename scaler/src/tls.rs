@@ -17,7 +17,7 @@ use rustls::server::VerifierBuilderError;
 use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
-use crate::looks::{Complaint, Look, Looks};
+use crate::looks::{Complaint, Look, Looks, settled};
 
 mod contents;
 
@@ -136,15 +136,12 @@ impl Tls {
         }
     }
 
-    /// Looks once. The files are read twice, `pause` apart: somebody may be in the middle of writing one, or between two.
+    /// Looks once, and takes what is the same after `pause`: somebody may be in the middle of writing one, or between two.
     async fn look(&self, files: &TlsFiles, pause: Duration) -> Looked {
-        let first = read_off_the_runtime(files).await;
-        tokio::time::sleep(pause).await;
-        let second = read_off_the_runtime(files).await;
-        let usable = match (first, second) {
-            (Ok(first), Ok(second)) if first != second => return Looked::Changing,
-            (_, Ok(second)) if self.0.load().contents == second => return Looked::Same,
-            (_, second) => second.and_then(|contents| contents.usable(files)),
+        let usable = match settled(pause, || read_off_the_runtime(files)).await {
+            None => return Looked::Changing,
+            Some(Ok(contents)) if self.0.load().contents == contents => return Looked::Same,
+            Some(read) => read.and_then(|contents| contents.usable(files)),
         };
         match usable {
             Ok(in_force) => {

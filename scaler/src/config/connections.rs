@@ -1,4 +1,4 @@
-//! The registry of the config file: credentials by name, and who may use each for what. Pure: names and paths, no secrets;
+//! The registry of the config file: credentials by name, and who may use each for what. Names and paths, no secrets;
 //! [`crate::credentials`] reads the files.
 //!
 //! Default deny: a connection names the Kubernetes namespaces that may use it, and an Entra identity the Service Bus
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use servicebus::{Authority, Cloud};
 
+use super::Config;
 use crate::endpoints::{EndpointSuffix, is_namespace_name};
 
 /// What stands for everything, where it stands alone.
@@ -301,6 +302,18 @@ fn path(key: &str, path: PathBuf) -> Result<PathBuf, String> {
         ));
     }
     Ok(path)
+}
+
+/// Without client certificates the namespace in a call is whatever its caller writes, and `allowedNamespaces` keeps honest
+/// callers apart, not strangers. Worth a warning as soon as there is a connection to protect.
+pub(crate) fn say_what_cannot_be_known(config: &Config) {
+    let text =
+        "client certificates are not checked (--tls-client-ca): the namespace in a call is only its caller's claim";
+    if config.connections.is_empty() {
+        tracing::info!("{text}");
+    } else {
+        tracing::warn!("{text}, so whoever reaches this port can use the connections of any namespace");
+    }
 }
 
 fn is_connection_name(name: &str) -> bool {

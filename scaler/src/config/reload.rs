@@ -10,26 +10,32 @@ use std::time::Duration;
 use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
-use super::{Config, ConfigHandle};
-use crate::looks::{Complaint, Look, Looks};
+use super::connections::say_what_cannot_be_known;
+use super::{Config, ConfigError, ConfigHandle};
+use crate::looks::{Complaint, Look, Looks, settled};
 
 /// Follows one config file until `shutdown`, looking at it every `interval`. `hangup` is SIGHUP, where the caller wants
-/// it heard.
+/// it heard; `are_callers_known` says whether client certificates are checked.
 pub async fn follow(
     path: PathBuf,
     handle: ConfigHandle,
     interval: Duration,
+    are_callers_known: bool,
     hangup: Option<Signal>,
     shutdown: CancellationToken,
 ) {
     let mut complaint = Complaint::default();
     let mut looks = Looks::new(interval, hangup, shutdown);
     while let Some(look) = looks.next().await {
-        match read_settled(&path, interval / 10).await {
-            Ok(None) => {}
-            Ok(Some(config)) => {
-                if *handle.snapshot() != config {
+        match read(&path, interval / 10).await {
+            None => {}
+            Some(Ok(config)) => {
+                let before = handle.snapshot();
+                if *before != config {
                     let profiles = config.profiles.keys().map(String::as_str).collect::<Vec<_>>().join(",");
+                    if before.connections.is_empty() && !are_callers_known {
+                        say_what_cannot_be_known(&config);
+                    }
                     handle.replace(config);
                     tracing::info!(file = %path.display(), profiles, "the config file changed and is in force");
                 } else if look == Look::Asked {
@@ -38,8 +44,8 @@ pub async fn follow(
                 }
                 complaint.settle();
             }
-            Err(error) => {
-                let text = format!("{error:#}");
+            Some(Err(error)) => {
+                let text = format!("{:#}", anyhow::Error::new(error));
                 if complaint.is_worth_a_line(&text, look) {
                     tracing::error!(problem = text, "the config file is refused; the configuration before it stays");
                 }
@@ -48,16 +54,9 @@ pub async fn follow(
     }
 }
 
-/// Reads the file twice, `pause` apart, and takes it if both reads agree: somebody may be in the middle of writing it, and
-/// the first half of a file can be a good file with less in it.
-async fn read_settled(path: &Path, pause: Duration) -> anyhow::Result<Option<Config>> {
-    let first = read_off_the_runtime(path).await;
-    tokio::time::sleep(pause).await;
-    let second = read_off_the_runtime(path).await;
-    match (first, second) {
-        (Ok(first), Ok(second)) if first != second => Ok(None),
-        (_, second) => Ok(Some(Config::from_bytes(path, second)?)),
-    }
+/// The configuration in the file; `None` while it is being written.
+async fn read(path: &Path, pause: Duration) -> Option<Result<Config, ConfigError>> {
+    settled(pause, || read_off_the_runtime(path)).await.map(|read| Config::from_bytes(path, read))
 }
 
 async fn read_off_the_runtime(path: &Path) -> io::Result<Vec<u8>> {

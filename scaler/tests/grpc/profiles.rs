@@ -16,8 +16,8 @@ const ONE: &str = "profiles: {gold: {policy: weighted, weights: 'active=1'}}";
 const TRIPLE: &str = "profiles: {gold: {policy: weighted, weights: 'active=3'}}";
 
 fn follow(path: &Path, handle: &ConfigHandle, shutdown: &CancellationToken) {
-    let following = reload::follow(path.to_owned(), handle.clone(), Duration::from_millis(40), None, shutdown.clone());
-    tokio::spawn(following);
+    let (interval, shutdown) = (Duration::from_millis(40), shutdown.clone());
+    tokio::spawn(reload::follow(path.to_owned(), handle.clone(), interval, false, None, shutdown));
 }
 
 #[tokio::test]

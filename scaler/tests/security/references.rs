@@ -130,3 +130,18 @@ async fn an_open_stream_gets_a_changed_secret_and_ends_when_its_connection_is_ta
     let status = within("the end of the stream", stream.message()).await.expect_err("it lost its access");
     assert_eq!(status.code(), Code::PermissionDenied, "{status}");
 }
+
+/// At the start there was nothing to protect.
+#[tokio::test]
+async fn connections_that_come_later_are_warned_about_without_client_certificates() {
+    let scaler = Scaler::plain().await;
+    let (warning, registry) = ("whoever reaches this port can use the connections of any namespace", "connections:");
+    assert!(!scaler.program.stderr().contains(warning));
+    let orders = "orders: {allowedNamespaces: [shop], connectionStringFile: /nowhere}";
+    scaler.replace("scaler.yaml", &format!("{registry}\n  {orders}\n"));
+    scaler.program.until_said("the config file changed and is in force", 1).await;
+    scaler.replace("scaler.yaml", &format!("{registry}\n  {orders}\n  other-{orders}\n"));
+    scaler.program.until_said("the config file changed and is in force", 2).await;
+    let log = scaler.program.stderr();
+    assert_eq!(log.matches(warning).count(), 1, "said once: {log}");
+}
