@@ -21,7 +21,6 @@ pub mod reload;
 
 use crate::bounded_file;
 use crate::config::connections::{ConnectionText, RegisteredConnection};
-use crate::readings::Freshness;
 
 /// A config file with every key, and what each means: what `scaler config --example` prints.
 pub const EXAMPLE: &str = include_str!("config/example.yaml");
@@ -52,6 +51,15 @@ pub struct Config {
     pub connections: BTreeMap<String, RegisteredConnection>,
     /// Policies by name, for `policyProfile`.
     pub profiles: BTreeMap<String, Profile>,
+}
+
+/// How old a reading may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Freshness {
+    /// Younger readings are answered from the cache.
+    pub cache_ttl: Duration,
+    /// When a refresh fails, the last reading is good for this long.
+    pub max_staleness: Duration,
 }
 
 /// What reading a Service Bus namespace may cost, in credits a second: a management operation costs 10, a peeked message 1.

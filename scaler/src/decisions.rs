@@ -9,10 +9,10 @@ use scaling::{Decision, Policy};
 use tokio::sync::watch;
 
 use crate::access::Access;
-use crate::config::{Config, ConfigHandle, OutOfBounds};
+use crate::config::{Config, ConfigHandle, Freshness, OutOfBounds};
 use crate::connections::{AccessRefused, Connections};
 use crate::entity::Target;
-use crate::readings::{Freshness, Readings, Seen};
+use crate::readings::{Readings, Seen};
 use crate::source::{Query, ReadFailure};
 use crate::trigger::{PolicyChoice, Trigger, TriggerError};
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use scaling::Moment;
 use tokio::sync::watch;
 
-use crate::config::ConfigHandle;
+use crate::config::{ConfigHandle, Freshness};
 use crate::entity::Target;
 use crate::keyed_hash::Digest;
 use crate::metrics::{CacheAnswer, Metrics};
@@ -36,15 +36,6 @@ use cache::EntryCache;
 use entry::{Asked, Entry};
 use namespace::{Clock, Namespace};
 pub(crate) use record::{Matched, Seen};
-
-/// How old a reading may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Freshness {
-    /// Younger readings are answered from the cache.
-    pub cache_ttl: Duration,
-    /// When a refresh fails, the last reading is good for this long.
-    pub max_staleness: Duration,
-}
 
 /// Under what a reading is kept: the access, which stands for namespace and credential, and the target in one spelling.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -16,9 +16,9 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+use crate::config::Freshness;
 use crate::decisions::{Decisions, Judged, Refusal, unreadable};
 use crate::known_triggers::Known;
-use crate::readings::Freshness;
 use crate::reply;
 use crate::service::telemetry::Telemetry;
 use crate::source::Query;

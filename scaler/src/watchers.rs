@@ -12,7 +12,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::readings::{Followed, Freshness, Readings, Seen};
+use crate::config::Freshness;
+use crate::readings::{Followed, Readings, Seen};
 use crate::source::{Query, ReadFailure};
 
 /// The newest outcome; `None` until the first read has ended.
