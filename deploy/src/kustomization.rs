@@ -39,12 +39,16 @@ impl Manifests {
     pub fn read<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Result<Self, ReadError> {
         let mut all = Self::default();
         for folder in folders {
-            let one = read_folder(folder)?;
-            all.documents.extend(one.documents);
-            all.secrets.extend(one.secrets);
-            all.files.extend(one.files);
+            all.extend(read_folder(folder)?);
         }
         Ok(all)
+    }
+
+    fn extend(&mut self, more: Self) {
+        let Self { documents, secrets, files } = more;
+        self.documents.extend(documents);
+        self.secrets.extend(secrets);
+        self.files.extend(files);
     }
 
     /// The object of this kind and name.
@@ -67,6 +71,8 @@ struct Kustomization {
     #[serde(default)]
     resources: Vec<PathBuf>,
     #[serde(default)]
+    components: Vec<PathBuf>,
+    #[serde(default)]
     patches: Vec<Patch>,
     #[serde(default)]
     images: Vec<Image>,
@@ -80,6 +86,22 @@ struct Kustomization {
 #[serde(deny_unknown_fields)]
 struct Patch {
     path: PathBuf,
+    target: Option<Target>,
+}
+
+/// What a patch that does not say it itself is for: a list of operations (RFC 6902).
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Target {
+    kind: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Operation {
+    op: String,
+    path: String,
+    value: Value,
 }
 
 #[derive(Deserialize)]
@@ -109,35 +131,52 @@ struct SecretGenerator {
     literals: Vec<String>,
 }
 
+/// What begins from nothing.
+const KUSTOMIZATION: (&str, &str) = ("kustomize.config.k8s.io/v1beta1", "Kustomization");
+/// What begins from the resources of the one that names it.
+const COMPONENT: (&str, &str) = ("kustomize.config.k8s.io/v1alpha1", "Component");
+
 fn read_folder(folder: &Path) -> Result<Manifests, ReadError> {
+    let mut manifests = Manifests::default();
+    build(folder, KUSTOMIZATION, &mut manifests)?;
+    Ok(manifests)
+}
+
+/// Does what a folder's kustomization, which must be of this form, says to these manifests.
+fn build(folder: &Path, form: (&str, &str), manifests: &mut Manifests) -> Result<(), ReadError> {
     let path = folder.join("kustomization.yaml");
-    let Kustomization { api_version, kind, namespace, resources, patches, images, generator_options, secret_generator } =
-        serde_saphyr::from_str(&read_text(&path)?).map_err(|error| ReadError::yaml(&path, &error))?;
-    if (api_version.as_str(), kind.as_str()) != ("kustomize.config.k8s.io/v1beta1", "Kustomization") {
-        return Err(ReadError::form(&path, format!("{api_version} {kind} is not a Kustomization of v1beta1")));
+    let Kustomization {
+        api_version,
+        kind,
+        namespace,
+        resources,
+        components,
+        patches,
+        images,
+        generator_options,
+        secret_generator,
+    } = serde_saphyr::from_str(&read_text(&path)?).map_err(|error| ReadError::yaml(&path, &error))?;
+    if (api_version.as_str(), kind.as_str()) != form {
+        return Err(ReadError::form(&path, format!("{api_version} {kind} is not {} {}", form.0, form.1)));
     }
-    let mut manifests = Manifests { files: vec![path.clone()], ..Manifests::default() };
+    manifests.files.push(path.clone());
     for resource in resources {
         let resource = folder.join(resource);
         if resource.is_dir() {
-            let inner = read_folder(&resource)?;
-            manifests.documents.extend(inner.documents);
-            manifests.secrets.extend(inner.secrets);
-            manifests.files.extend(inner.files);
+            manifests.extend(read_folder(&resource)?);
         } else {
             manifests.documents.extend(read_file(&resource)?);
             manifests.files.push(resource);
         }
     }
-    for Patch { path: file } in patches {
+    for component in components {
+        build(&folder.join(component), COMPONENT, manifests)?;
+    }
+    for Patch { path: file, target } in patches {
         let file = folder.join(file);
-        for patch in read_file(&file)? {
-            let target =
-                manifests.documents.iter_mut().find(|document| document.is_patched_by(&patch)).ok_or_else(|| {
-                    let place = patch.namespace().map_or("without a namespace".to_owned(), |name| format!("in {name}"));
-                    ReadError::form(&file, format!("there is no {patch} {place} to patch"))
-                })?;
-            merge(&mut target.value, patch.value);
+        match target {
+            None => merge_file(&file, manifests)?,
+            Some(Target { kind }) => operate(&file, &kind, manifests)?,
         }
         manifests.files.push(file);
     }
@@ -166,7 +205,46 @@ fn read_folder(folder: &Path) -> Result<Manifests, ReadError> {
             }
         }
     }
-    Ok(manifests)
+    Ok(())
+}
+
+/// A strategic merge patch: each of its documents says itself what it is for.
+fn merge_file(file: &Path, manifests: &mut Manifests) -> Result<(), ReadError> {
+    for patch in read_file(file)? {
+        let target =
+            manifests.documents.iter_mut().find(|document| document.is_patched_by(&patch)).ok_or_else(|| {
+                let place = patch.namespace().map_or("without a namespace".to_owned(), |name| format!("in {name}"));
+                ReadError::form(file, format!("there is no {patch} {place} to patch"))
+            })?;
+        merge(&mut target.value, patch.value);
+    }
+    Ok(())
+}
+
+/// A list of operations, for every object of a kind.
+fn operate(file: &Path, kind: &str, manifests: &mut Manifests) -> Result<(), ReadError> {
+    let operations: Vec<Operation> =
+        serde_saphyr::from_str(&read_text(file)?).map_err(|error| ReadError::yaml(file, &error))?;
+    let mut found = false;
+    for document in manifests.documents.iter_mut().filter(|document| document.kind() == kind) {
+        found = true;
+        for operation in &operations {
+            add(&mut document.value, operation).map_err(|problem| ReadError::form(file, problem))?;
+        }
+    }
+    if found { Ok(()) } else { Err(ReadError::form(file, format!("there is no {kind} to patch"))) }
+}
+
+/// RFC 6902's `add` to an object, the one operation that our patches use.
+fn add(target: &mut Value, Operation { op, path, value }: &Operation) -> Result<(), String> {
+    if op != "add" {
+        return Err(format!("the operation {op:?} is not known here"));
+    }
+    let place =
+        path.rsplit_once('/').and_then(|(parent, key)| Some((target.pointer_mut(parent)?.as_object_mut()?, key)));
+    let (parent, key) = place.ok_or_else(|| format!("there is no object for {path}"))?;
+    parent.insert(key.replace("~1", "/").replace("~0", "~"), value.clone());
+    Ok(())
 }
 
 fn is_image(container: &Value, name: &str) -> bool {
@@ -223,6 +301,18 @@ mod tests {
     }
 
     #[test]
+    fn an_operation_adds_to_an_object_that_is_there() {
+        let mut target = json!({"triggers": [{"metadata": {"queueName": "orders"}}]});
+        let mut add = |op: &str, path: &str| {
+            add(&mut target, &Operation { op: op.to_owned(), path: path.to_owned(), value: json!("true") })
+        };
+        assert_eq!(add("add", "/triggers/0/metadata/enableTLS"), Ok(()));
+        assert!(add("add", "/triggers/1/metadata/enableTLS").is_err());
+        assert!(add("remove", "/triggers/0/metadata/queueName").is_err());
+        assert_eq!(target, json!({"triggers": [{"metadata": {"queueName": "orders", "enableTLS": "true"}}]}));
+    }
+
+    #[test]
     fn a_patch_is_for_what_has_or_had_its_namespace() {
         let document = |namespace: Option<&str>| {
             let metadata = json!({"name": "a", "namespace": namespace});
@@ -234,6 +324,16 @@ mod tests {
         assert!(target.is_patched_by(&document(Some("given"))), "by the name that the kustomization gave");
         assert!(!target.is_patched_by(&document(Some("other"))));
         assert!(!document(Some("given")).is_patched_by(&document(None)), "its own file gives it one");
+    }
+
+    #[test]
+    fn a_component_is_no_resource_and_a_kustomization_no_component() {
+        let folder = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        let mut manifests = Manifests::default();
+        let error = build(&folder("sender"), COMPONENT, &mut manifests).expect_err("a Kustomization");
+        assert!(error.to_string().contains("is not kustomize.config.k8s.io/v1alpha1 Component"), "{error}");
+        let error = read_folder(&folder("components/network-policy")).expect_err("a Component");
+        assert!(error.to_string().contains("v1alpha1 Component is not"), "{error}");
     }
 
     #[test]

@@ -158,6 +158,33 @@ fn every_damage_to_an_identity_is_noticed() {
     }
 }
 
+#[test]
+fn every_damage_to_what_reaches_the_scaler_is_noticed() {
+    let policy = ("NetworkPolicy", "servicebus-scaler");
+    let rule = |number: usize, field: &str| format!("/spec/ingress/{number}/{field}");
+    let damages: Vec<((&str, &str), String, Damage, &str)> = vec![
+        (policy, "/spec/podSelectors".into(), Set(json!({})), "is no field of Kubernetes"),
+        (
+            policy,
+            "/spec/podSelector/matchLabels".into(),
+            Set(json!({"app": "scaler"})),
+            "picks the pods of no Deployment",
+        ),
+        (policy, "/spec/ingress/1".into(), Set(json!({})), "opens {6000, 8080}"),
+        (policy, rule(0, "ports/0/port"), Set(json!(6001)), "it admits to the ports {6001, 8080}"),
+        (policy, rule(0, "ports"), Remove, "it admits to the ports {8080}"),
+        (policy, rule(1, "ports"), Remove, "for named callers alone"),
+        (policy, rule(0, "from"), Remove, "for named callers alone"),
+        (policy, rule(0, "from/0/podSelector"), Remove, "for named callers alone"),
+        (policy, rule(0, "from/0/namespaceSelector"), Remove, "for named callers alone"),
+    ];
+    for (of, pointer, damage, wanted) in damages {
+        is_noticed(overlay("azure"), of, &pointer, damage, wanted);
+    }
+    let clear_text = Set(json!("kubernetes.io/h2c"));
+    is_noticed(overlay("local-mtls"), SERVICE, "/spec/ports/0/appProtocol", clear_text, "but it speaks TLS");
+}
+
 fn is_noticed(mut manifests: Manifests, of: (&str, &str), pointer: &str, damage: Damage, wanted: &str) {
     apply(&mut manifests, of, pointer, damage);
     let found = problems(&manifests).join("\n");

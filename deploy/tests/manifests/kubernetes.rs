@@ -4,6 +4,7 @@ use deploy::Manifests;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -16,6 +17,7 @@ pub(crate) fn problems(manifests: &Manifests) -> Vec<String> {
             "ConfigMap" => through::<ConfigMap>(&document.value),
             "Service" => through::<Service>(&document.value),
             "ServiceAccount" => through::<ServiceAccount>(&document.value),
+            "NetworkPolicy" => through::<NetworkPolicy>(&document.value),
             "Deployment" => through::<Deployment>(&document.value),
             "Job" => through::<Job>(&document.value),
             "ScaledJob" => through::<JobSpec>(document.value.pointer("/spec/jobTargetRef").unwrap_or(&Value::Null)),

@@ -11,6 +11,7 @@ mod examples;
 mod fixture;
 mod image;
 mod kubernetes;
+mod network;
 mod pods;
 mod references;
 mod scaled_objects;
@@ -24,6 +25,7 @@ fn problems(manifests: &Manifests) -> Vec<String> {
         kubernetes::problems,
         references::problems,
         pods::problems,
+        network::problems,
         binaries::problems,
         scaled_objects::problems,
         checked::problems,
@@ -62,6 +64,13 @@ fn the_scaled_object_in_force_is_the_plain_one() {
         .filter_map(|document| document.text("/spec/triggers/0/type").map(str::to_owned))
         .collect();
     assert_eq!(kinds, ["external"]);
+}
+
+#[test]
+fn whoever_can_reach_a_scaler_on_azure_is_named() {
+    for overlay in ["azure", "azure-workload-identity"] {
+        assert!(fixture::overlay(overlay).find("NetworkPolicy", "servicebus-scaler").is_some(), "{overlay}");
+    }
 }
 
 #[test]

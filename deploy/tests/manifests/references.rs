@@ -46,6 +46,15 @@ pub(crate) fn selects(selector: &Value, labels: &Value) -> bool {
         .is_some_and(|wanted| !wanted.is_empty() && wanted.iter().all(|(key, value)| labels.get(key) == Some(value)))
 }
 
+/// The Deployment whose pods a selector picks; how many there are, if not one.
+pub(crate) fn picked<'a>(manifests: &'a Manifests, selector: &Value) -> Result<&'a Document, usize> {
+    let picked: Vec<_> = manifests
+        .of_kind("Deployment")
+        .filter(|deployment| pod_labels(deployment).is_some_and(|labels| selects(selector, labels)))
+        .collect();
+    if let [deployment] = picked[..] { Ok(deployment) } else { Err(picked.len()) }
+}
+
 fn selector_problem(document: &Document) -> Option<String> {
     if document.kind() != "Deployment" {
         return None;
@@ -100,12 +109,11 @@ fn volume_problems(manifests: &Manifests, document: &Document) -> Vec<String> {
 
 fn service_problems(manifests: &Manifests, service: &Document) -> Vec<String> {
     let selector = service.value.pointer("/spec/selector").unwrap_or(&Value::Null);
-    let picked: Vec<_> = manifests
-        .of_kind("Deployment")
-        .filter(|deployment| pod_labels(deployment).is_some_and(|labels| selects(selector, labels)))
-        .collect();
-    let [deployment] = picked.as_slice() else {
-        return vec![format!("the selector {selector} picks the pods of {} Deployments, not of one", picked.len())];
+    let deployment = match picked(manifests, selector) {
+        Ok(deployment) => deployment,
+        Err(count) => {
+            return vec![format!("the selector {selector} picks the pods of {count} Deployments, not of one")];
+        }
     };
     let mut problems = Vec::new();
     for port in service.value.pointer("/spec/ports").and_then(Value::as_array).into_iter().flatten() {
