@@ -52,3 +52,9 @@ fn an_image_without_a_binary_its_user_or_certificates_is_noticed() {
     }
     assert!(!problems.contains("starts /worker"), "{problems}");
 }
+
+#[test]
+fn the_scaler_in_the_image_takes_every_flag_that_is_documented() {
+    let text = std::fs::read_to_string(root().join("Dockerfile")).expect("a readable Dockerfile");
+    assert!(text.contains(" --features scaler/otlp "), "without it there is no --otlp-endpoint: docs/scaler.md");
+}
