@@ -14,6 +14,8 @@ use kube::client::Body;
 use kube::{Client, Config};
 use serde_json::Value;
 
+use crate::belongings;
+
 /// A connection to the API server.
 pub struct Cluster {
     client: Client,
@@ -35,21 +37,26 @@ impl Cluster {
         Ok(Self { client: Client::try_from(config).context("make a client from the kubeconfig")? })
     }
 
-    /// One line about what the cluster runs.
-    pub async fn versions(&self) -> anyhow::Result<String> {
+    /// One line about what the cluster runs. KEDA's version is what it was told, or the label that KEDA's chart and manifests put
+    /// on their types.
+    pub async fn versions(&self, keda: Option<&str>) -> anyhow::Result<String> {
         let version = self.client.apiserver_version().await.context("reach the API server")?;
-        let crd = self.get("/apis/keda.sh/v1alpha1").await;
-        crd.context("find KEDA in the cluster (no API group keda.sh/v1alpha1)")?;
-        Ok(format!("Kubernetes {}, KEDA's API is there", version.git_version))
+        let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/scaledobjects.keda.sh";
+        let definition =
+            self.find(path).await?.context("KEDA is not in the cluster (no type scaledobjects.keda.sh)")?;
+        let label = definition["metadata"]["labels"]["app.kubernetes.io/version"].as_str();
+        let keda = keda.or(label).unwrap_or("of an unknown version (say it by --keda-version)");
+        Ok(format!("Kubernetes {}, KEDA {keda}", version.git_version))
     }
 
-    /// Applies a manifest strictly; `dry_run` stops before anything is stored.
+    /// Applies a manifest strictly; `dry_run` stops before anything is stored. What is stored is labelled as this program's.
     pub async fn apply(&self, manifest: &Value, dry_run: bool) -> anyhow::Result<()> {
-        let dry_run = if dry_run { "&dryRun=All" } else { "" };
-        let path = format!("{}?fieldManager=e2e&force=true&fieldValidation=Strict{dry_run}", object_path(manifest)?);
+        let labelled = belongings::label(manifest);
+        let query = if dry_run { "&dryRun=All" } else { "" };
+        let path = format!("{}?fieldManager=e2e&force=true&fieldValidation=Strict{query}", object_path(manifest)?);
         let request = Request::patch(path)
             .header("content-type", "application/apply-patch+yaml")
-            .body(Body::from(serde_json::to_vec(manifest)?))?;
+            .body(Body::from(serde_json::to_vec(if dry_run { manifest } else { &labelled })?))?;
         self.send(request).await.with_context(|| format!("apply {}", describe(manifest)))
     }
 
@@ -57,6 +64,16 @@ impl Cluster {
     pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
         let request = Request::get(path).body(Vec::new())?;
         Ok(self.client.request::<Value>(request).await?)
+    }
+
+    /// Reads an object, if it is there.
+    pub async fn find(&self, path: &str) -> anyhow::Result<Option<Value>> {
+        let request = Request::get(path).body(Vec::new())?;
+        match self.client.request::<Value>(request).await {
+            Ok(object) => Ok(Some(object)),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Deletes one object and waits until it is gone.
@@ -68,16 +85,12 @@ impl Cluster {
             Err(error) => return Err(error.into()),
         }
         let gone = async {
-            while self.get(path).await.is_ok() {
+            while self.find(path).await?.is_some() {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
+            Ok(())
         };
-        tokio::time::timeout(Duration::from_secs(90), gone).await.with_context(|| format!("{path} is still there"))
-    }
-
-    /// Deletes a namespace and waits until it is gone.
-    pub async fn delete_namespace(&self, name: &str) -> anyhow::Result<()> {
-        self.delete(&format!("/api/v1/namespaces/{name}")).await
+        tokio::time::timeout(Duration::from_secs(90), gone).await.with_context(|| format!("{path} is still there"))?
     }
 
     /// The replicas of a Deployment.
@@ -169,9 +182,34 @@ pub fn object_path(manifest: &Value) -> anyhow::Result<String> {
     let (version, kind) = (text(&manifest["apiVersion"], "apiVersion")?, text(&manifest["kind"], "kind")?);
     let name = text(&manifest["metadata"]["name"], "metadata.name")?;
     let root = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
-    let plural = format!("{}s", kind.to_lowercase());
+    let kind = kind.to_lowercase();
+    let plural = kind.strip_suffix('y').map_or_else(|| format!("{kind}s"), |stem| format!("{stem}ies"));
     Ok(match manifest["metadata"]["namespace"].as_str() {
         Some(namespace) => format!("{root}/namespaces/{namespace}/{plural}/{name}"),
         None => format!("{root}/{plural}/{name}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn objects_are_where_the_api_has_them() {
+        for (version, kind, namespace, path) in [
+            ("v1", "Secret", Some("keda"), "/api/v1/namespaces/keda/secrets/a"),
+            ("v1", "Namespace", None, "/api/v1/namespaces/a"),
+            (
+                "networking.k8s.io/v1",
+                "NetworkPolicy",
+                Some("b"),
+                "/apis/networking.k8s.io/v1/namespaces/b/networkpolicies/a",
+            ),
+        ] {
+            let manifest =
+                json!({"apiVersion": version, "kind": kind, "metadata": {"name": "a", "namespace": namespace}});
+            assert_eq!(object_path(&manifest).expect("a whole object"), path);
+        }
+    }
 }

@@ -2,9 +2,11 @@
 //! which ask our scaler; broker and scaler run as processes on this host.
 //!
 //! Needs a kubeconfig (`KUBECONFIG` or the usual place), KEDA in the cluster, the image of our binaries on its nodes, and
-//! an address of this host that pods and KEDA's operator reach. Everything it makes in the cluster is in the manifests'
-//! namespace, which it removes again. What is run is in [`scenario`], how in [`story`]; what is printed is the timeline as it was seen.
+//! an address of this host that pods and KEDA's operator reach. What it makes in the cluster it removes again, and is in
+//! [`belongings`]. What is run is in [`scenario`], how in [`story`], what it must have shown in [`verdict`]; what is printed is the
+//! timeline as it was seen.
 
+mod belongings;
 mod certificates;
 mod cluster;
 mod ledger;
@@ -13,6 +15,7 @@ mod programs;
 mod scenario;
 mod story;
 mod timeline;
+mod verdict;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -20,7 +23,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum as _};
+use tokio::signal::unix::{SignalKind, signal};
 
+use belongings::Belongings;
 use manifests::Folder;
 use scenario::Scenario;
 
@@ -48,7 +53,10 @@ struct Args {
     /// Namespace in which KEDA looks for the Secrets of ClusterTriggerAuthentications
     #[arg(long, value_name = "NAME", default_value = "keda")]
     keda_namespace: String,
-    /// Leave the namespace in place at the end, to look at it
+    /// Version of KEDA to print, where its types in the cluster do not say it
+    #[arg(long, value_name = "VERSION")]
+    keda_version: Option<String>,
+    /// Leave what was made in the cluster in place at the end, to look at it
     #[arg(long)]
     keep: bool,
 }
@@ -69,23 +77,32 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     // Its own choice of cryptography, as the product: nothing else sets a process-wide one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let cluster = cluster::Cluster::connect().await?;
-    println!("{}", cluster.versions().await?);
+    println!("{}", cluster.versions(args.keda_version.as_deref()).await?);
+    let folder = Folder::new(&args.manifests, args.wait_time);
+    let belongings = Belongings::new(&folder, &args.keda_namespace)?;
+    belongings.refuse_others(&cluster).await?;
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let result = tokio::select! {
-        result = all(args, &cluster) => result,
+        result = all(args, &folder, &cluster) => result,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        _ = terminate.recv() => Err(anyhow::anyhow!("terminated")),
     };
-    if !args.keep {
-        cluster.delete_namespace(manifests::NAMESPACE).await.context("remove the namespace")?;
+    if args.keep {
+        return result;
     }
-    result
+    let removed = belongings.remove(&cluster).await;
+    if let (Err(_), Err(error)) = (&result, &removed) {
+        eprintln!("e2e: {error:#}");
+    }
+    // Why a scenario failed matters more.
+    result.and(removed)
 }
 
-async fn all(args: &Args, cluster: &cluster::Cluster) -> anyhow::Result<()> {
-    let folder = Folder::new(&args.manifests, args.wait_time);
+async fn all(args: &Args, folder: &Folder, cluster: &cluster::Cluster) -> anyhow::Result<()> {
     folder.check_all(cluster).await?;
     let scenarios = if args.scenario.is_empty() { Scenario::value_variants() } else { &args.scenario };
     for scenario in scenarios {
-        story::play(args, *scenario, &folder, cluster).await.with_context(|| format!("scenario {scenario:?}"))?;
+        story::play(args, *scenario, folder, cluster).await.with_context(|| format!("scenario {scenario:?}"))?;
     }
     println!("{} passed, 0 failed", scenarios.len());
     Ok(())

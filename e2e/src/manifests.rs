@@ -1,6 +1,7 @@
 //! The manifests of `deploy/`, and the few places in which a run on this host must differ from them.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
@@ -11,6 +12,8 @@ use crate::cluster::{Cluster, describe};
 pub const NAMESPACE: &str = "autoscale-demo";
 /// The Deployment that most scenarios scale, and the ScaledObject that scales it.
 pub const RECEIVER: &str = "sb-queue-receiver";
+/// What KEDA shows the scaler in `mtls`; for every namespace.
+pub const AUTHENTICATION: &str = "components/mtls/cluster-trigger-authentication.yaml";
 /// The queue of all manifests.
 pub const QUEUE: &str = "orders";
 
@@ -33,7 +36,9 @@ impl Folder {
         let mut documents: Vec<Value> =
             serde_saphyr::from_multiple(&text).with_context(|| format!("parse {}", path.display()))?;
         for document in &mut documents {
-            if !matches!(document["kind"].as_str(), Some("Namespace" | "ClusterTriggerAuthentication")) {
+            let is_cluster_wide =
+                matches!(document["kind"].as_str(), Some("Namespace" | "ClusterTriggerAuthentication"));
+            if document.is_object() && !is_cluster_wide {
                 document["metadata"]["namespace"] = json!(NAMESPACE);
             }
         }
@@ -66,10 +71,11 @@ fn is_whole_object(manifest: &Value) -> bool {
     let is_patch = match manifest["kind"].as_str() {
         Some("Deployment") => manifest.pointer("/spec/selector").is_none(),
         Some("ScaledObject") => manifest.pointer("/spec/scaleTargetRef").is_none(),
+        Some("Service") => manifest.pointer("/spec/selector").is_none(),
         _ => false,
     };
     !version.is_empty()
-        && version != "kustomize.config.k8s.io/v1beta1"
+        && !version.starts_with("kustomize.config.k8s.io/")
         && version != "monitoring.coreos.com/v1"
         && !is_patch
 }
@@ -153,13 +159,23 @@ fn set_scaler(scaled: &mut Value, scaler: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Puts what the patch's trigger has more than the ScaledObject's (TLS, where its credentials are) into it.
-pub fn add_tls(objects: &mut [Value], patch: &[Value]) -> anyhow::Result<()> {
-    let from = patch.first().and_then(|patch| patch.pointer("/spec/triggers/0")).context("the patch has no trigger")?;
+/// Has KEDA poll every so often.
+pub fn poll_every(objects: &mut [Value], interval: Duration) -> anyhow::Result<()> {
     let scaled = objects.iter_mut().find(|object| object["kind"] == "ScaledObject").context("no ScaledObject")?;
-    let trigger = scaled.pointer_mut("/spec/triggers/0").context("no trigger")?;
-    trigger["metadata"]["enableTLS"] = from["metadata"]["enableTLS"].clone();
-    trigger["authenticationRef"] = from["authenticationRef"].clone();
+    scaled["spec"]["pollingInterval"] = json!(interval.as_secs());
+    Ok(())
+}
+
+/// Does to the ScaledObject what a component's patch (RFC 6902, additions alone) would.
+pub fn patch_scaled_object(objects: &mut [Value], patch: &[Value]) -> anyhow::Result<()> {
+    let operations = patch.first().and_then(Value::as_array).context("the patch is no list of operations")?;
+    let scaled = objects.iter_mut().find(|object| object["kind"] == "ScaledObject").context("no ScaledObject")?;
+    for operation in operations {
+        let path = operation["path"].as_str().filter(|_| operation["op"] == "add").context("no addition")?;
+        let place = path.rsplit_once('/').and_then(|(parent, key)| Some((scaled.pointer_mut(parent)?, key)));
+        let (parent, key) = place.with_context(|| format!("there is nothing to add {path} to"))?;
+        parent[key] = operation["value"].clone();
+    }
     Ok(())
 }
 
@@ -188,4 +204,47 @@ fn files(folder: &Path) -> anyhow::Result<Vec<String>> {
     }
     found.sort();
     Ok(found)
+}
+
+#[cfg(test)]
+pub mod tests {
+    use clap::ValueEnum as _;
+
+    use super::*;
+    use crate::cluster::object_path;
+    use crate::scenario::Scenario;
+
+    pub const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
+
+    #[test]
+    fn every_manifest_is_a_patch_or_has_a_place_in_the_cluster() {
+        let folder = Folder::new(DEPLOY.as_ref(), 1.0);
+        let mut whole = 0;
+        for file in files(DEPLOY.as_ref()).expect("a readable folder") {
+            for manifest in folder.read(&file).unwrap_or_else(|error| panic!("{error:#}")) {
+                if is_whole_object(&manifest) {
+                    object_path(&manifest).unwrap_or_else(|error| panic!("{file}: {error:#}"));
+                    whole += 1;
+                }
+            }
+        }
+        assert!(whole > 20, "{whole}");
+    }
+
+    #[test]
+    fn every_scenario_finds_what_it_is_made_of() {
+        let folder = Folder::new(DEPLOY.as_ref(), 1.0);
+        for scenario in Scenario::value_variants() {
+            let setting =
+                scenario.setting(&folder, "10.0.0.1:6000").unwrap_or_else(|error| panic!("{scenario:?}: {error:#}"));
+            let (kind, _) = scaled(&setting.objects).expect("something to scale");
+            let scaled = setting.objects.iter().find(|object| object["kind"] == kind).expect("it was found");
+            assert_eq!(scaled["spec"]["triggers"][0]["metadata"]["scalerAddress"], "10.0.0.1:6000", "{scenario:?}");
+            let interval = setting.push_interval.map(|interval| json!(interval.as_secs()));
+            assert!(interval.is_none_or(|interval| scaled["spec"]["pollingInterval"] == interval), "{scenario:?}");
+            let trigger = &scaled["spec"]["triggers"][0];
+            assert_eq!(trigger["metadata"]["enableTLS"] == "true", setting.mtls, "{scenario:?}");
+            assert_eq!(trigger["authenticationRef"]["name"] == "servicebus-scaler", setting.mtls, "{scenario:?}");
+        }
+    }
 }

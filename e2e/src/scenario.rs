@@ -1,10 +1,15 @@
 //! What is run: each scenario names its manifests, what its broker holds, what is sent where, and what goes wrong
 //! meanwhile. Data only; [`crate::story`] plays it.
 
+use std::time::Duration;
+
 use clap::ValueEnum;
 use serde_json::Value;
 
 use crate::manifests::{self, Folder};
+
+/// Long enough to send, and for a push to arrive, between two polls.
+const PUSH_INTERVAL: Duration = Duration::from_secs(60);
 
 /// One scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -60,6 +65,8 @@ pub struct Setting {
     pub destinations: Vec<[&'static str; 2]>,
     /// Whether KEDA and the scaler speak TLS with certificates on both sides.
     pub mtls: bool,
+    /// Set where the first replica must come by a push: how rarely KEDA polls then, so that no poll can be taken for one.
+    pub push_interval: Option<Duration>,
     /// What goes wrong.
     pub disturbance: Option<Disturbance>,
     /// The fallback's replicas, which must be reached during the disturbance.
@@ -89,10 +96,16 @@ impl Scenario {
                 entities: vec!["--queue".into(), manifests::QUEUE.into()],
                 destinations: vec![["--queue", manifests::QUEUE]],
                 mtls: false,
+                push_interval: None,
                 disturbance: None,
                 fallback_replicas: None,
                 load: 1,
             })
+        };
+        let push = || -> anyhow::Result<Setting> {
+            let mut setting = plain("external-push.yaml")?;
+            manifests::poll_every(&mut setting.objects, PUSH_INTERVAL)?;
+            Ok(Setting { push_interval: Some(PUSH_INTERVAL), ..setting })
         };
         let example = |file: &str| -> anyhow::Result<Setting> {
             let objects = manifests::example(folder, file, scaler)?;
@@ -104,7 +117,7 @@ impl Scenario {
         };
         Ok(match self {
             Self::External => plain("external.yaml")?,
-            Self::ExternalPush => plain("external-push.yaml")?,
+            Self::ExternalPush => push()?,
             Self::Weighted => plain("weighted.yaml")?,
             Self::Subscription => Setting {
                 entities: ["--topic", "events", "--subscription", "events/billing"].map(str::to_owned).to_vec(),
@@ -117,10 +130,10 @@ impl Scenario {
                 ..example("two-triggers.yaml")?
             },
             Self::Mtls => {
-                let mut setting = plain("external-push.yaml")?;
-                let patch = folder.read("overlays/local-mtls/scaled-object-tls.yaml")?;
-                let authentication = folder.read("overlays/local-mtls/cluster-trigger-authentication.yaml")?;
-                manifests::add_tls(&mut setting.objects, &patch)?;
+                let mut setting = push()?;
+                let patch = folder.read("components/mtls/scaled-object-tls.yaml")?;
+                let authentication = folder.read(manifests::AUTHENTICATION)?;
+                manifests::patch_scaled_object(&mut setting.objects, &patch)?;
                 setting.objects.splice(0..0, authentication);
                 Setting { mtls: true, ..setting }
             }

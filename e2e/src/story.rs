@@ -13,6 +13,7 @@ use crate::manifests::{self, Folder, NAMESPACE};
 use crate::programs::{Programs, Server};
 use crate::scenario::{Disturbance, Scenario, Setting, Target};
 use crate::timeline::Timeline;
+use crate::verdict::{Look, Poll, Trouble, check_push};
 
 /// How long the Deployment's first pod may live before KEDA takes it to zero.
 const TO_FIRST_ZERO: Duration = Duration::from_secs(180);
@@ -55,18 +56,20 @@ struct Stage<'a> {
     tls: Vec<String>,
 }
 
-/// A disturbance that runs, and what is seen during it.
-struct Trouble {
-    until: Duration,
-    least_wanted: i32,
-    reached_fallback: bool,
-    was_not_ready: bool,
-}
-
 impl Stage<'_> {
     async fn story(&mut self, setting: Setting, certificates: &Certificates) -> anyhow::Result<()> {
-        let Setting { objects, target, pod_label, destinations, mtls, disturbance, fallback_replicas, load, .. } =
-            setting;
+        let Setting {
+            objects,
+            target,
+            pod_label,
+            destinations,
+            mtls,
+            push_interval,
+            disturbance,
+            fallback_replicas,
+            load,
+            entities: _,
+        } = setting;
         let connection_string =
             self.broker.connection_string.clone().context("the broker gave no connection string")?;
         // In the order of `kubectl apply -k`; what an earlier run left goes first.
@@ -83,6 +86,7 @@ impl Stage<'_> {
             self.cluster.apply(&manifests::client_secret(&self.args.keda_namespace, &files), false).await?;
         }
         self.cluster.apply(&manifests::secret(&connection_string), false).await?;
+        let mut setup = Timeline::start();
         for object in &objects {
             self.cluster.apply(object, false).await?;
         }
@@ -90,12 +94,19 @@ impl Stage<'_> {
         let scaled_path = format!("/apis/keda.sh/v1alpha1/namespaces/{NAMESPACE}/{}s/{name}", kind.to_lowercase());
 
         let mut ledger = Ledger::new();
-        let mut setup = Timeline::start();
         setup.say(&format!("applied {} objects", objects.len()));
+        let mut above_zero = Duration::ZERO;
+        let mut poll = None;
         loop {
             ledger.look_for_pods(self.cluster, &pod_label).await?;
+            let looked = setup.elapsed();
             let replicas = self.replicas(&target).await?;
             setup.note(replicas, ledger.len().await);
+            if replicas.wanted > 0 {
+                (above_zero, poll) = (looked, None);
+            } else {
+                poll.get_or_insert(Poll { after: above_zero, before: setup.elapsed() });
+            }
             if replicas == Replicas::default() && self.cluster.condition(&scaled_path, "Ready").await? == "True" {
                 break;
             }
@@ -104,6 +115,15 @@ impl Stage<'_> {
             tokio::time::sleep(LOOK_EVERY).await;
         }
 
+        let mut pushed = None;
+        if let (Some(interval), Some(poll)) = (push_interval, poll) {
+            let (wait, poll) = poll.wait(interval, setup.elapsed());
+            if !wait.is_zero() {
+                setup.say(&format!("a poll is near: {:.0} s to wait", wait.as_secs_f64()));
+                tokio::time::sleep(wait).await;
+            }
+            pushed = Some((interval, poll, setup.elapsed()));
+        }
         let mut timeline = Timeline::start();
         let mut sent = Vec::new();
         let share = self.args.messages * load / destinations.len() as u32;
@@ -120,23 +140,18 @@ impl Stage<'_> {
             let replicas = self.replicas(&target).await?;
             timeline.note(replicas, ledger.len().await);
             if let Some(planned) = to_come.take_if(|_| replicas.ready >= BUSY) {
-                trouble = Some(self.begin(planned, &timeline, replicas).await?);
+                trouble = Some(self.begin(planned, &timeline, replicas, fallback_replicas).await?);
             }
             if let Some(current) = &mut trouble {
-                current.least_wanted = current.least_wanted.min(replicas.wanted);
                 let ready = self.cluster.condition(&scaled_path, "Ready").await?;
-                let in_fallback = self.cluster.condition(&scaled_path, "Fallback").await? == "True";
-                if ready != "True" && !std::mem::replace(&mut current.was_not_ready, true) {
-                    timeline.say(&format!("KEDA says Ready={ready}; replicas {}", replicas.wanted));
-                }
-                if in_fallback && fallback_replicas == Some(replicas.wanted) && !current.reached_fallback {
-                    current.reached_fallback = true;
-                    timeline.say(&format!("fallback reached: {} replicas", replicas.wanted));
+                let fallback = self.cluster.condition(&scaled_path, "Fallback").await?;
+                for news in current.see(Look { wanted: replicas.wanted, ready: &ready, fallback: &fallback }) {
+                    timeline.say(&news);
                 }
                 if timeline.elapsed() >= current.until {
                     self.end(disturbance.expect("it was begun"), &timeline).await?;
                     recovering_since = Some(timeline.elapsed());
-                    check_trouble(current, fallback_replicas)?;
+                    current.check()?;
                     trouble = None;
                 }
             }
@@ -161,6 +176,9 @@ impl Stage<'_> {
         }
         ensure!(to_come.is_none() && trouble.is_none(), "it ended before the disturbance did: send more messages");
         self.account(&timeline, ledger, &sent).await?;
+        if let Some((interval, poll, begun)) = pushed {
+            check_push(poll, interval, begun, timeline.first_wanted)?;
+        }
         for object in objects.iter().rev() {
             self.cluster.delete(&object_path(object)?).await?;
         }
@@ -190,7 +208,13 @@ impl Stage<'_> {
         self.scaler.check()
     }
 
-    async fn begin(&mut self, planned: Disturbance, timeline: &Timeline, now: Replicas) -> anyhow::Result<Trouble> {
+    async fn begin(
+        &mut self,
+        planned: Disturbance,
+        timeline: &Timeline,
+        now: Replicas,
+        fallback: Option<i32>,
+    ) -> anyhow::Result<Trouble> {
         let seconds = match planned {
             Disturbance::ScalerAway { seconds } => {
                 self.scaler.kill().await?;
@@ -204,7 +228,7 @@ impl Stage<'_> {
             }
         };
         let until = timeline.elapsed() + Duration::from_secs(seconds);
-        Ok(Trouble { until, least_wanted: now.wanted, reached_fallback: false, was_not_ready: false })
+        Ok(Trouble::begin(until, now.wanted, fallback))
     }
 
     async fn end(&mut self, disturbance: Disturbance, timeline: &Timeline) -> anyhow::Result<()> {
@@ -245,15 +269,4 @@ impl Stage<'_> {
         ensure!(timeline.peak > 1, "never more than one replica");
         Ok(())
     }
-}
-
-/// An error must hold the replicas; a fallback, where one is asked for, must be reached.
-fn check_trouble(trouble: &Trouble, fallback_replicas: Option<i32>) -> anyhow::Result<()> {
-    let least = fallback_replicas.unwrap_or(BUSY);
-    ensure!(trouble.least_wanted >= least, "during the disturbance the replicas fell to {}", trouble.least_wanted);
-    ensure!(
-        fallback_replicas.is_none() || trouble.reached_fallback,
-        "KEDA did not reach the fallback of {fallback_replicas:?} replicas"
-    );
-    Ok(())
 }
