@@ -11,6 +11,7 @@ mod examples;
 mod fixture;
 mod image;
 mod kubernetes;
+mod monitoring;
 mod network;
 mod pods;
 mod references;
@@ -78,8 +79,7 @@ fn every_yaml_file_here_is_checked() {
     let mut read: Vec<_> = fixture::OVERLAYS.into_iter().flat_map(|name| fixture::overlay(name).files).collect();
     read.extend(fixture::scaled_object_files());
     read.extend(fixture::example_files());
-    // The scaler's own tests hold it against the metrics that there are.
-    read.push(fixture::root().join("alerts/servicebus-scaler.yaml"));
+    read.extend(monitoring::files());
     let read: Vec<_> = read.iter().map(|path| path.canonicalize().expect("it was read")).collect();
     let unread: Vec<_> = fixture::yaml_files().into_iter().filter(|path| !read.contains(path)).collect();
     assert_eq!(unread, Vec::<std::path::PathBuf>::new(), "no overlay and no check reads these");
