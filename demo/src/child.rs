@@ -29,7 +29,7 @@ pub struct Recipe {
     /// The arguments. Everybody on the machine can read them: no secrets.
     pub arguments: Vec<OsString>,
     /// Variables of the demo's own environment that it does not inherit.
-    pub without_variables: Vec<&'static str>,
+    pub without_variables: Vec<OsString>,
     /// Variables added to the environment; secrets go here.
     pub variables: Vec<(&'static str, OsString)>,
     /// The file that gets its stderr, appended.

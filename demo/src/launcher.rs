@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use clap::{Command, Subcommand as _};
 use runtime::Ready;
 
 use crate::child::{Child, Recipe};
 use crate::folder::Folder;
+use crate::role::Role;
 
 /// How long a server may take until it serves. They take well under a second; a loaded machine may need more.
 const START_DEADLINE: Duration = Duration::from_secs(20);
@@ -18,34 +20,22 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Lines of a log that an error message repeats.
 pub const TAIL_LINES: usize = 12;
 
-/// Variables by which people configure the programs when they run them themselves. A run must not depend on what happens
-/// to be set in the shell it is started from, so children do not inherit them.
-const CONFIGURATION_VARIABLES: [&str; 10] = [
-    "BROKER_SHARED_ACCESS_KEY",
-    "LOG_FORMAT",
-    "NR_MESSAGES",
-    "SCALER_ALLOW_ENDPOINTS",
-    "SCALER_CONFIG",
-    "SCALER_LISTEN",
-    "SERVICEBUS_CONNECTION_STR",
-    "SERVICEBUS_CONNECTION_STR_FILE",
-    "SERVICEBUS_QUEUE_NAME",
-    "WAIT_TIME",
-];
-
 /// Starts children. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Launcher {
     program: PathBuf,
     folder: Arc<Folder>,
     log_level: String,
+    /// What children do not inherit.
+    configuration_variables: Vec<OsString>,
 }
 
 impl Launcher {
     /// Children write to this folder and log at this level.
     pub fn new(folder: Arc<Folder>, log_level: &str) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("find the demo's own program")?;
-        Ok(Self { program, folder, log_level: log_level.to_owned() })
+        let configuration_variables = configuration_variables();
+        Ok(Self { program, folder, log_level: log_level.to_owned(), configuration_variables })
     }
 
     /// The folder of the run.
@@ -76,7 +66,7 @@ impl Launcher {
             name: name.to_owned(),
             program: self.program(),
             arguments: ["role", role].into_iter().map(OsString::from).chain(arguments).collect(),
-            without_variables: CONFIGURATION_VARIABLES.to_vec(),
+            without_variables: self.configuration_variables.clone(),
             variables: variables.into_iter().chain([log_level]).collect(),
             log: self.folder.log(name),
             logs_stdout: true,
@@ -129,6 +119,42 @@ impl Launcher {
             PathBuf::from("/proc/self/exe")
         } else {
             self.program.clone()
+        }
+    }
+}
+
+/// The variables that stand for flags of the programs. People configure the programs by them when they run them themselves; a
+/// run must not depend on what happens to be set in the shell it is started from.
+fn configuration_variables() -> Vec<OsString> {
+    fn collect(command: &Command, variables: &mut Vec<OsString>) {
+        variables.extend(command.get_arguments().filter_map(|flag| flag.get_env()).map(OsString::from));
+        for inner in command.get_subcommands() {
+            collect(inner, variables);
+        }
+    }
+    let mut variables = Vec::new();
+    collect(&Role::augment_subcommands(Command::new("role")), &mut variables);
+    variables.sort_unstable();
+    variables.dedup();
+    variables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn children_inherit_no_variable_that_a_program_of_theirs_reads() {
+        let found = configuration_variables();
+        for of_each_role in [
+            "BROKER_SHARED_ACCESS_KEY",
+            "SCALER_TLS_CERT",
+            "NR_MESSAGES",
+            "SERVICEBUS_TOPIC_NAME",
+            "EXIT_WHEN_IDLE",
+            "LOG_FORMAT",
+        ] {
+            assert!(found.iter().any(|name| name == of_each_role), "{of_each_role} is not in {found:?}");
         }
     }
 }

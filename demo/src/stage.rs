@@ -3,7 +3,6 @@
 //! Knows how the queue is reached and looks into it, before, during and after the run. It sends and receives nothing.
 
 use std::ffi::OsString;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,8 +21,6 @@ use crate::summary::Held;
 const QUEUE: &str = "demo";
 /// The name under which every program of this product looks for the connection string.
 pub const CONNECTION_VARIABLE: &str = "SERVICEBUS_CONNECTION_STR";
-/// Larger files hold no connection string.
-const MAX_FILE_BYTES: u64 = 16 * 1024;
 /// How long a look at the queue may take. A run must not fail because its machine is busy.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Messages asked for in one peek, and peeked at most. More than a few are left only when something went badly wrong.
@@ -61,8 +58,8 @@ impl Stage {
     /// is one.
     pub async fn set(args: &RunArgs, launcher: &Launcher) -> anyhow::Result<(Self, Option<Child>)> {
         if let (Some(file), Some(queue)) = (&args.connection_string_file, &args.queue) {
-            let text =
-                read(file).with_context(|| format!("failed to read --connection-string-file {}", file.display()))?;
+            let text = workload::read_connection_string(file)
+                .with_context(|| format!("failed to read --connection-string-file {}", file.display()))?;
             let mut stage = Self::reach(text, queue, None)
                 .with_context(|| format!("failed to use --connection-string-file {}", file.display()))?;
             stage.inspect().await?;
@@ -179,14 +176,4 @@ impl Stage {
         }
         Ok(Held::new(counts, peeked))
     }
-}
-
-fn read(file: &Path) -> std::io::Result<SecretString> {
-    use std::io::{Error, ErrorKind, Read as _};
-    let mut text = String::new();
-    let read = std::fs::File::open(file)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
-    if read as u64 > MAX_FILE_BYTES {
-        return Err(Error::new(ErrorKind::FileTooLarge, "larger than 16 KiB, so no connection string"));
-    }
-    Ok(text.trim().into())
 }

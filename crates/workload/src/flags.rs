@@ -3,7 +3,7 @@
 //! Receivers have a source, senders a destination; the way to the namespace is the same. An empty variable is one that is not
 //! set, as manifests often have it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -202,7 +202,8 @@ impl NamespaceFlags {
         let Self { connection_string, connection_string_file, client: _ } = self;
         let (text, origin) = match (connection_string_file, connection_string) {
             (Some(path), _) => {
-                let text = read(path).map_err(|source| FlagsError::File { path: path.clone(), source })?;
+                let text =
+                    read_connection_string(path).map_err(|source| FlagsError::File { path: path.clone(), source })?;
                 (text, format!("the connection string in {}", path.display()))
             }
             (None, Some(text)) => (text.clone(), "the connection string".to_owned()),
@@ -226,14 +227,15 @@ fn two_entities(queue: &str, other: &'static str, name: &str) -> FlagsError {
     FlagsError::TwoEntities { queue: queue.to_owned(), other, name: name.to_owned() }
 }
 
-fn read(path: &std::path::Path) -> std::io::Result<SecretString> {
+/// Reads a file that holds a connection string, such as a mounted secret: without the newline that it may end with.
+pub fn read_connection_string(file: &Path) -> std::io::Result<SecretString> {
     use std::io::{Error, ErrorKind, Read as _};
     let mut text = String::new();
-    let read = std::fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+    let read = std::fs::File::open(file)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
     if read as u64 > MAX_FILE_BYTES {
         return Err(Error::new(ErrorKind::FileTooLarge, "larger than 16 KiB, so no connection string"));
     }
-    Ok(text.into())
+    Ok(text.trim().into())
 }
 
 #[cfg(test)]

@@ -10,6 +10,6 @@ mod ledger;
 
 mod seconds;
 
-pub use flags::{DestinationFlags, Entity, FlagsError, NamespaceFlags, SourceFlags};
+pub use flags::{DestinationFlags, Entity, FlagsError, NamespaceFlags, SourceFlags, read_connection_string};
 pub use ledger::{Ledger, LedgerError};
 pub use seconds::{BadSeconds, Seconds};
