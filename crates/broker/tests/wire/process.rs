@@ -6,6 +6,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use amqp::{DeliveryState, Map, Message, Value};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::client::Client;
 use super::http::raw;
@@ -83,8 +85,8 @@ fn it_says_where_it_listens_and_ends_on_a_signal() {
     assert!(line.trim_end().ends_with(
         ";SharedAccessKeyName=RootManageSharedAccessKey;SharedAccessKey=SAS_KEY_VALUE;UseDevelopmentEmulator=true;\"}"
     ));
-    let signalled = Command::new("kill").args(["-TERM", &broker.0.id().to_string()]).status().expect("kill runs");
-    assert!(signalled.success());
+    let process = Pid::from_raw(broker.0.id().try_into().expect("a process id"));
+    kill(process, Signal::SIGTERM).expect("it runs");
     let (status, _) = broker.end();
     assert!(status.success(), "{status}");
 }
