@@ -15,8 +15,14 @@ use tonic::transport::Channel;
 use crate::certificates::{Authority, Files};
 use crate::support::{assert_ends_with_ok, http, scaled_object, until, within};
 
-/// After SIGTERM, Kubernetes waits this long before it kills (`terminationGracePeriodSeconds`).
-const GRACE_PERIOD: Duration = Duration::from_secs(30);
+/// How long Kubernetes waits after SIGTERM before it kills the scaler, by our manifest.
+fn grace_period() -> Duration {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/base/scaler.yaml");
+    let documents = deploy::read_file(&file).expect("YAML");
+    let deployment = documents.iter().find(|document| document.kind() == "Deployment").expect("the scaler's");
+    let seconds = deployment.value.pointer("/spec/template/spec/terminationGracePeriodSeconds");
+    Duration::from_secs(seconds.and_then(serde_json::Value::as_u64).expect("a number"))
+}
 
 pub(crate) async fn started(arguments: &[&str], folder: &Path) -> (Program, Ready) {
     let ready = folder.join("ready.json");
@@ -96,7 +102,7 @@ async fn sigterm_under_load_ends_streams_with_ok_answers_calls_and_exits_with_su
     }
     let ended = program.ended().await;
     assert!(ended.status.success(), "{ended:?}");
-    assert!(signalled.elapsed() < GRACE_PERIOD, "{:?}", signalled.elapsed());
+    assert!(signalled.elapsed() < grace_period(), "{:?}", signalled.elapsed());
     assert!(!ended.stderr.contains("cut off"), "{}", ended.stderr);
     let was_in_time = signalled.duration_since(begun) < LATENCY;
     assert!(!was_in_time || answered_after == CALLS, "{answered_after} of {CALLS} were answered after the signal");
