@@ -32,6 +32,7 @@ mod rack;
 mod record;
 mod turns;
 
+use backoff::RETRY_PAUSE;
 use cache::EntryCache;
 use entry::{Asked, Entry};
 use namespace::{Clock, Namespace};
@@ -201,7 +202,8 @@ impl Followed {
     pub(crate) fn awaited(&self, good_for: Duration) -> Option<u64> {
         let (record, namespace) = (self.0.record(), &self.0.rack.namespace);
         let now = namespace.clock.now();
-        let is_due = record.is_due(good_for, || namespace.recovered_at(), now) && namespace.refusal(now).is_none();
+        let is_due =
+            record.is_due(good_for, RETRY_PAUSE, || namespace.recovered_at(), now) && namespace.refusal(now).is_none();
         is_due.then_some(record.tries)
     }
 
