@@ -14,11 +14,13 @@ use servicebus::{
 };
 use workload::{Ledger, body};
 
+mod address;
 mod nobody;
 mod program;
 mod proxy;
 mod tls;
 
+pub use address::own_address;
 /// What a bench is started with and shows is the broker's.
 pub use broker;
 pub use nobody::Nobody;
@@ -52,6 +54,26 @@ pub async fn until<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F) 
         }
     })
     .await;
+}
+
+/// What the scaler's answer is, in time: asks again while the error in it, `said`, is that a deadline was missed. The scaler's
+/// deadlines are some seconds, and a machine that stands still for longer proves nothing about what was asked.
+pub async fn in_time<T>(mut ask: impl AsyncFnMut() -> T, said: impl Fn(&T) -> Option<&str>) -> T {
+    within("an answer in time", async {
+        loop {
+            let answer = ask().await;
+            if !said(&answer).is_some_and(is_out_of_time) {
+                return answer;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    })
+    .await
+}
+
+/// Whether an error of the scaler's says that a deadline was missed, its own or that of a read.
+pub fn is_out_of_time(error: &str) -> bool {
+    error.contains("no answer") && error.contains(" within ")
 }
 
 /// Gives a file another text in one step, as volumes and editors do: who reads it meanwhile sees the whole of one or of the

@@ -29,6 +29,8 @@ struct Orders {
     stalls: u64,
     /// Whether nothing passes at all for now.
     held_back: bool,
+    /// Whether new connections are closed at once.
+    is_over: bool,
 }
 
 impl Orders {
@@ -43,7 +45,7 @@ impl Proxy {
     pub async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let orders = watch::Sender::new(Orders { target, cuts: 0, stalls: 0, held_back: false });
+        let orders = watch::Sender::new(Orders { target, cuts: 0, stalls: 0, held_back: false, is_over: false });
         let (made, connections) = watch::channel(0);
         let given = orders.clone();
         let task = tokio::spawn(async move {
@@ -66,10 +68,12 @@ impl Proxy {
         self.orders.send_modify(|orders| orders.cuts += 1);
     }
 
-    /// Closes every connection there is and lets no new one in, for good.
+    /// Closes every connection there is and each new one, for good. Its port stays its own, so that nobody else answers there.
     pub fn cut_for_good(&self) {
-        self.task.abort();
-        self.cut();
+        self.orders.send_modify(|orders| {
+            orders.cuts += 1;
+            orders.is_over = true;
+        });
     }
 
     /// Lets every connection there is fall silent for good, open as it stays; new ones work.
@@ -95,13 +99,17 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.cut_for_good();
+        self.task.abort();
+        self.cut();
     }
 }
 
 /// Ends when both sides have closed, one has failed, or the connection is cut.
 async fn relay(mut near: TcpStream, mut orders: watch::Receiver<Orders>) {
     let made_under = *orders.borrow_and_update();
+    if made_under.is_over {
+        return;
+    }
     let (there, back) = (orders.clone(), orders.clone());
     let passing_on = async {
         let mut far = TcpStream::connect(made_under.target).await?;
