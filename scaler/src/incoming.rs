@@ -228,7 +228,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_too_many_is_closed_and_a_place_given_back_is_used_again() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let listener = TcpListener::bind(testbench::own_address()).await.expect("a free port");
         let address = listener.local_addr().expect("a bound address");
         let incoming = Incoming {
             listener,

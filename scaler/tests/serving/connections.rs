@@ -99,7 +99,7 @@ async fn one_push_stream_too_many_is_refused_and_a_place_given_back_is_used_agai
 #[tokio::test]
 async fn the_stop_waits_for_calls_and_for_nobody_who_only_listens() {
     // Were anything waited for until it is cut off, the test would fail: the deadlines are far longer than it may take.
-    let scaler = Scaler::start().await;
+    let scaler = Scaler::start_at(testbench::own_address(), |_| {}).await;
     let client = scaler.client().await;
     let streams = join_all((0..50).map(|number| active_stream(&client, if number % 2 == 0 { "a" } else { "b" }))).await;
 

@@ -1,7 +1,7 @@
 //! A scaler in this process before a source that the test can hold back, clients with and without TLS, and plain HTTP.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,10 +70,16 @@ impl Scaler {
 
     /// With parts changed by `change`.
     pub(crate) async fn start_with(change: impl FnOnce(&mut Parts)) -> Self {
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), change).await
+    }
+
+    /// With its gRPC at this address of loopback.
+    pub(crate) async fn start_at(address: SocketAddr, change: impl FnOnce(&mut Parts)) -> Self {
         let (held, receiver) = watch::channel(false);
         let mut parts = Parts::new(Arc::new(Held(receiver)));
-        let bind = async || TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let (listener, admin, local) = (bind().await, bind().await, bind().await);
+        let bind = async |address: SocketAddr| TcpListener::bind(address).await.expect("a free port");
+        let any = (Ipv4Addr::LOCALHOST, 0).into();
+        let (listener, admin, local) = (bind(address).await, bind(any).await, bind(any).await);
         let address = |listener: &TcpListener| listener.local_addr().expect("a bound address");
         let (address, admin_address, local_address) = (address(&listener), address(&admin), address(&local));
         parts.allowed = AllowedEndpoints::default().and_loopback(true);
