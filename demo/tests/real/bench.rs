@@ -61,6 +61,7 @@ impl Demo {
             .args(defaults)
             .args(flags)
             .args((!flags.iter().any(|flag| name(flag) == "--out")).then(|| format!("--out={}", out.display())))
+            .env_clear()
             .stdin(Stdio::null())
             .stdout(fs::File::create(&stdout).expect("a file"))
             .stderr(fs::File::create(&stderr).expect("a file"))

@@ -18,7 +18,7 @@ const DEADLINE: Duration = Duration::from_mins(1);
 async fn scaler(arguments: &[&str], input: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_scaler"))
         .args(arguments)
-        .env_remove("SCALER_CONFIG")
+        .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -17,7 +17,7 @@ use crate::support::{broker_with, connect, next, send, trigger, within};
 
 fn binary<Argument: AsRef<OsStr>>(arguments: impl IntoIterator<Item = Argument>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_scaler"));
-    command.args(arguments).env_remove("SERVICEBUS_CONNECTION_STR").stdin(Stdio::null()).kill_on_drop(true);
+    command.args(arguments).env_clear().stdin(Stdio::null()).kill_on_drop(true);
     command
 }
 

@@ -26,7 +26,7 @@ impl Process {
     fn start(arguments: &[&str]) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_broker"))
             .args(arguments)
-            .env_remove("BROKER_SHARED_ACCESS_KEY")
+            .env_clear()
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
