@@ -2,7 +2,7 @@
 
 use broker::{Broker, Options, QueueOptions, SubscriptionOptions};
 use serde_json::Value;
-use testbench::send;
+use testbench::{in_time, send};
 
 use crate::{scaler, stderr, stdout};
 
@@ -29,7 +29,8 @@ async fn subscriptions_patterns_and_references_are_explained() {
             [&["explain", "--config", &config], arguments].concat().iter().map(|word| (*word).to_owned()).collect();
         async move {
             let all: Vec<String> = all;
-            scaler(&all.iter().map(String::as_str).collect::<Vec<_>>(), "").await
+            let all: Vec<&str> = all.iter().map(String::as_str).collect();
+            in_time(async || scaler(&all, "").await, |output| Some(stderr(output))).await
         }
     };
 

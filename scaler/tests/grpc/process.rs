@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runtime::Ready;
 use serde_json::Value;
-use testbench::{Program, replace, until};
+use testbench::{Program, in_time, replace, until};
 use tokio::process::Command;
 
 use crate::support::{broker_with, connect, next, send, trigger, within};
@@ -25,6 +25,11 @@ async fn run(command: &mut Command) -> Output {
     let output = within("the process to end", command.output()).await.expect("the binary can be run");
     testbench::keep(env!("CARGO_BIN_EXE_scaler"), &output);
     output
+}
+
+/// Runs `explain`, or whatever else reads.
+async fn explained(command: &mut Command) -> Output {
+    in_time(async || run(command).await, |output| std::str::from_utf8(&output.stderr).ok()).await
 }
 
 /// That a process failed with one line which has all these words.
@@ -150,7 +155,8 @@ async fn explain_says_what_keda_would_get_and_why() {
         path.to_str().expect("UTF-8").to_owned()
     };
     let connection = write("connection.txt", &format!("{}\n", broker.connection_string()));
-    let output = run(&mut binary(["explain", "--queue", "orders", "--connection-string-file", &connection])).await;
+    let mut command = binary(["explain", "--queue", "orders", "--connection-string-file", &connection]);
+    let output = explained(&mut command).await;
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{output:?}");
     for word in ["orders on 127.0.0.1", "active 12", "messageCount", "azure-servicebus-orders = 12, target 5"] {
@@ -164,7 +170,7 @@ async fn explain_says_what_keda_would_get_and_why() {
          metadata: {queueName: orders, messageCount: '4', policyProfile: gold, connectionFromEnv: MY_CONNECTION}\n",
     );
     let mut command = binary(["explain", "--scaled-object", &object, "--config", &config, "--output", "json"]);
-    let output = run(command.env("MY_CONNECTION", broker.connection_string())).await;
+    let output = explained(command.env("MY_CONNECTION", broker.connection_string())).await;
     assert!(output.status.success(), "{output:?}");
     let all: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let one = &all[0];
@@ -190,7 +196,7 @@ async fn explain_fails_with_one_clear_line() {
         command.args(arguments).env("SERVICEBUS_CONNECTION_STR", broker.connection_string());
         command
     };
-    let output = run(&mut explain(&["--queue", "refunds"])).await;
+    let output = explained(&mut explain(&["--queue", "refunds"])).await;
     assert_one_line(&output, &["refunds", "does not exist"]);
     let output = run(&mut explain(&["--queue", "orders", "--metadata", "messageCount=0"])).await;
     assert_one_line(&output, &["messageCount", "\"0\"", "from 1"]);

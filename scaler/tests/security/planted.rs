@@ -124,7 +124,7 @@ async fn no_secret_is_in_anything_that_it_says() {
         // The namespace's host does not exist, so no read succeeds; the token is got before, unless the machine is so busy
         // that the scaler's deadline comes first.
         testbench::until(&format!("the giver to be asked for {name}'s token by {proof:?}"), async || {
-            scaler.ask("shop", &[("connectionRef", name)]).await.expect_err(name);
+            scaler.ask_once("shop", &[("connectionRef", name)]).await.expect_err(name);
             giver.asked().contains(proof)
         })
         .await;
@@ -151,7 +151,7 @@ async fn no_secret_is_in_anything_that_it_says() {
         ["status=500,next=1", "status=302,location=http://127.0.0.1:1/,next=1", "wrong-key,next=1", "reset,next=1"];
     for fault in faults {
         broker.faults().add(fault.parse().expect("a fault")).expect("few faults");
-        let _: Result<f64, _> = scaler.ask("shop", &[("connectionFromEnv", &connection)]).await;
+        let _: Result<f64, _> = scaler.ask_once("shop", &[("connectionFromEnv", &connection)]).await;
     }
 
     // Files that change for the worse while it runs.

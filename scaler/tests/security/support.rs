@@ -11,7 +11,7 @@ use externalscaler::{GetMetricsRequest, IsActiveResponse, ScaledObjectRef};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runtime::Ready;
-use testbench::{Program, until, within};
+use testbench::{Program, in_time, until, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::transport::Channel;
@@ -74,6 +74,12 @@ impl Scaler {
 
     /// The value of the trigger's metric, asked for as KEDA does it, by whoever claims this Kubernetes namespace.
     pub(crate) async fn ask(&self, namespace: &str, metadata: Pairs<'_>) -> Result<f64, Status> {
+        let ask = async || self.ask_once(namespace, metadata).await;
+        in_time(ask, |answer| answer.as_ref().err().map(Status::message)).await
+    }
+
+    /// As [`Self::ask`], but whatever the answer is. For what cannot be read, however often it is asked for.
+    pub(crate) async fn ask_once(&self, namespace: &str, metadata: Pairs<'_>) -> Result<f64, Status> {
         let answer = within("an answer", self.value(namespace, metadata)).await;
         if let Err(status) = &answer {
             self.heard.lock().expect("no panic before").push(format!("{status:?} {status}"));
