@@ -28,7 +28,7 @@ async fn poll(scene: &Scene, count: usize, queue_of: impl Fn(usize) -> String, r
     });
     join_all(pollers).await;
     let periods = begun.elapsed().as_secs_f64() / PERIOD.as_secs_f64();
-    count as u64 * u64::from(rounds).max(periods as u64)
+    (count as f64 * f64::from(rounds).max(periods)) as u64
 }
 
 /// Asks for each of `count` queues once. Says how many calls these are.

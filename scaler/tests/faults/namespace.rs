@@ -17,6 +17,11 @@ const MAX_STALENESS: Duration = Duration::from_secs(2);
 /// Most operations that the scaler has under way with a namespace.
 const UNDER_WAY: u64 = 32;
 
+/// After this long, a scene with a refresh deadline may miss it with the machine alone to blame.
+fn refresh_deadline() -> Duration {
+    with_refresh_deadline().refresh_deadline
+}
+
 /// Asks for every queue, all at once.
 async fn all(scene: &Scene) -> Vec<Result<i64, Status>> {
     join_all((0..QUEUES).map(|number| async move { scene.metric(&scene.trigger(&queue(number))).await })).await
@@ -27,7 +32,10 @@ async fn all(scene: &Scene) -> Vec<Result<i64, Status>> {
 async fn outlast(scene: &Scene, fault: &str, code: Code, words: &[&str]) -> (u64, u64) {
     // The readings are younger than this.
     let before_the_readings = Instant::now();
-    assert!(all(scene).await.iter().all(|answer| answer.as_ref().is_ok_and(|value| *value == 0)), "all can be read");
+    testbench::until("all to be read", || async {
+        all(scene).await.iter().all(|answer| answer.as_ref().is_ok_and(|value| *value == 0))
+    })
+    .await;
     scene.bench.broker().reset_counters();
     let id: FaultId = scene.bench.inject(fault);
     let begun = Instant::now();
@@ -58,8 +66,9 @@ async fn outlast(scene: &Scene, fault: &str, code: Code, words: &[&str]) -> (u64
 async fn recover(scene: &Scene) {
     testbench::until("the namespace to be tried again", async || scene.metric(&scene.trigger(&queue(0))).await.is_ok())
         .await;
+    let asked = Instant::now();
     let answers = all(scene).await;
-    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    assert!(answers.iter().all(Result::is_ok) || asked.elapsed() >= refresh_deadline(), "{answers:?}");
 }
 
 #[tokio::test]
@@ -123,14 +132,19 @@ async fn slow_answers_are_waited_for_within_the_deadline_and_never_a_zero() {
     let scene = Scene::start_with(QUEUES, config, with_refresh_deadline()).await;
     let orders = scene.trigger(testbench::QUEUE);
     scene.bench.fill(0..7).await;
-    assert_eq!(scene.metric(&orders).await.expect("it can be read"), 7);
+    testbench::until("the first reading", || async { scene.metric(&orders).await.is_ok() }).await;
     for (latency, rounds) in [("50ms", 5), ("300ms", 5), ("50ms..1s", 3), ("5s", 2)] {
         let id = scene.bench.inject(&format!("latency={latency},plane=administration"));
+        // A read that a pause of the machine has failed is not tried again at once, so later rounds may meet it, too.
+        let mut may_fail = latency != "50ms";
         for _ in 0..rounds {
+            let asked = Instant::now();
             assert_eq!(scene.metric(&orders).await.expect("the reading from before stands in"), 7, "{latency}");
-            for answer in all(&scene).await {
+            let answers = all(&scene).await;
+            may_fail |= asked.elapsed() >= refresh_deadline();
+            for answer in answers {
                 // Never read before, it may be unknown; and then says so.
-                assert!(answer.as_ref().is_ok_and(|value| *value == 0) || latency != "50ms", "{latency}: {answer:?}");
+                assert!(answer.as_ref().is_ok_and(|value| *value == 0) || may_fail, "{latency}: {answer:?}");
                 assert!(answer.as_ref().err().is_none_or(|refusal| refusal.code() == Code::Unavailable), "{answer:?}");
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
