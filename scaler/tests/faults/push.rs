@@ -65,11 +65,14 @@ async fn what_is_active_is_looked_at_no_more_often_than_its_cache_ttl() {
     assert!(told(&mut stream).await);
     let mut idle = scene.watch(&scene.trigger(&queue(0))).await;
     assert!(!told(&mut idle).await);
-    // The idle queue is alone in being read, so it is read alone.
+    // The idle queue is alone in being read, so it is read alone. A fault that changes nothing counts how often the other is.
     scene.bench.broker().reset_counters();
+    let looked_at = scene.bench.inject(&format!("latency=0ms,entity={}", testbench::QUEUE));
     testbench::until("five more reads", || async { scene.operations() >= 5 }).await;
     let counts = scene.bench.broker().counters();
     assert_eq!(counts.of(testbench::broker::Operation::ListQueues).operations, 0, "{counts:?}");
+    let fault = scene.bench.broker().faults().get(looked_at).expect("it was not removed");
+    assert_eq!(fault.hits, 0, "{fault:?}");
 }
 
 #[tokio::test]
