@@ -8,7 +8,7 @@ use broker::{Broker, Options, QueueOptions, SubscriptionOptions};
 use bytes::Bytes;
 use servicebus::{
     Adapter, AdministrationClient, AdministrationOptions, ClientOptions, ConnectionString, EntityCounts, EntityName,
-    OutgoingMessage, QueueClient, ReceivedMessage, Settlement, connect, connect_with,
+    OutgoingMessage, QueueClient, ReceivedMessage, Settlement, connect_with,
 };
 use testbench::Proxy;
 
@@ -20,11 +20,17 @@ pub(crate) const BRIEF: &str = "brief";
 pub(crate) const EVENTS: &str = "area/events";
 pub(crate) const AUDIT: &str = "audit";
 pub(crate) const BILLING: &str = "billing";
-pub(crate) const BRIEF_LOCK: Duration = Duration::from_secs(2);
-/// Longer than any wait that is to end by a message.
-pub(crate) const LONG_WAIT: Duration = Duration::from_secs(40);
+const BRIEF_LOCK: Duration = Duration::from_secs(2);
+/// A queue whose locks run out while a test waits, but not while the machine stands still for a moment.
+pub(crate) const RENEWED: &str = "renewed";
+pub(crate) const RENEWED_LOCK: Duration = Duration::from_secs(10);
+/// Longer than any wait that is to end by a message; a client waits for an answer for as long.
+pub(crate) const LONG_WAIT: Duration = Duration::from_secs(100);
+/// What is to end at once has ended within this, though the machine may stand still meanwhile. Far from [`LONG_WAIT`], which
+/// is what it takes if it waits for something.
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(30);
 /// The deadline of each test.
-const DEADLINE: Duration = Duration::from_mins(2);
+const DEADLINE: Duration = Duration::from_mins(4);
 
 /// Fails a test that hangs.
 pub(crate) async fn within_deadline(test: impl Future<Output = ()>) {
@@ -54,7 +60,7 @@ impl Scene {
 
     /// A client through the proxy.
     pub(crate) fn client(&self, entity: impl Into<EntityName>) -> Arc<dyn QueueClient> {
-        connect(&parse(&self.through_proxy()), entity, self.adapter).expect("a client")
+        patient_client(&self.through_proxy(), entity, self.adapter)
     }
 
     /// A client through the proxy whose calls have two seconds.
@@ -66,7 +72,7 @@ impl Scene {
 
     /// Another client, of the default adapter and around the proxy: the world outside the client under test.
     pub(crate) fn bystander(&self, entity: impl Into<EntityName>) -> Arc<dyn QueueClient> {
-        connect(&parse(self.broker.connection_string()), entity, Adapter::Ours).expect("a client")
+        patient_client(self.broker.connection_string(), entity, Adapter::Ours)
     }
 
     pub(crate) fn administration(&self) -> AdministrationClient {
@@ -88,14 +94,25 @@ pub(crate) async fn start_broker() -> Broker {
     let queues = vec![
         QueueOptions::new(ORDERS),
         QueueOptions { lock_duration: BRIEF_LOCK, max_delivery_count: 1_000, ..QueueOptions::new(BRIEF) },
+        QueueOptions { lock_duration: RENEWED_LOCK, max_delivery_count: 1_000, ..QueueOptions::new(RENEWED) },
     ];
     let topics = vec![EVENTS.to_owned()];
     let subscriptions = [AUDIT, BILLING].map(|name| SubscriptionOptions::new(EVENTS, name)).to_vec();
     Broker::start(Options { queues, topics, subscriptions, ..Options::default() }).await.expect("a broker")
 }
 
-pub(crate) fn parse(text: &str) -> ConnectionString {
+fn parse(text: &str) -> ConnectionString {
     ConnectionString::parse(text).expect("a connection string")
+}
+
+/// A client by this connection string whose deadlines no pause of the machine reaches, where the adapter leaves them to us.
+pub(crate) fn patient_client(
+    connection: &str,
+    entity: impl Into<EntityName>,
+    adapter: Adapter,
+) -> Arc<dyn QueueClient> {
+    let options = ClientOptions { call_timeout: LONG_WAIT, connect_timeout: LONG_WAIT, ..ClientOptions::default() };
+    connect_with(&parse(connection), entity, adapter, &options).expect("a client")
 }
 
 pub(crate) fn message(id: usize) -> OutgoingMessage {

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use servicebus::{Adapter, FailureKind, QueueClient, Settlement, connect};
+use servicebus::{Adapter, FailureKind, Settlement};
 use testbench::Nobody;
 
 use crate::scene::{
-    BRIEF, LONG_WAIT, ORDERS, Scene, complete_once, complete_stubbornly, expected_ids, message, parse, receive_one,
-    send, start_broker, until_ok,
+    AT_ONCE, BRIEF, LONG_WAIT, ORDERS, Scene, complete_once, complete_stubbornly, expected_ids, message,
+    patient_client, receive_one, send, start_broker, until_ok,
 };
 
 /// From the moment a connection is cut to the next success.
@@ -99,7 +99,7 @@ pub(crate) async fn a_stalled_network_ends_in_a_deadline(adapter: Adapter) {
     assert!(started.elapsed() < Duration::from_secs(40), "{:?}", started.elapsed());
     scene.proxy.hold_back(false);
     let (_, took) = until_ok(|| client.peek(0, 1)).await;
-    assert!(took < Duration::from_secs(10), "back after {took:?}");
+    assert!(took < AT_ONCE, "back after {took:?}");
 }
 
 /// The quickest of three counts, as above.
@@ -169,7 +169,7 @@ pub(crate) async fn an_unknown_queue_is_not_found(adapter: Adapter) {
         assert!(!error.is_transient());
         assert!(!error.to_string().contains('\n'));
     }
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
 }
 
 pub(crate) async fn a_wrong_key_is_unauthorized(adapter: Adapter) {
@@ -178,7 +178,7 @@ pub(crate) async fn a_wrong_key_is_unauthorized(adapter: Adapter) {
     let (before, after) = connection.split_once("SharedAccessKey=").expect("a key");
     let (_, after) = after.split_once(';').expect("more parts");
     let connection = format!("{before}SharedAccessKey=V1JPTkctS0VZ;{after}");
-    let client = connect(&parse(&connection), ORDERS, adapter).expect("a client");
+    let client = patient_client(&connection, ORDERS, adapter);
     for _ in 0..2 {
         let error = client.send(&[message(1)]).await.expect_err("a wrong key");
         assert_eq!(error.kind, FailureKind::Unauthorized, "{error:?}");
@@ -192,10 +192,10 @@ pub(crate) async fn an_unreachable_broker_is_an_error(adapter: Adapter) {
     let nobody = Nobody::start();
     let address = nobody.address();
     let text = format!("Endpoint=sb://{address};SharedAccessKeyName=n;SharedAccessKey=k;UseDevelopmentEmulator=true");
-    let client: Arc<dyn QueueClient> = connect(&parse(&text), ORDERS, adapter).expect("a client");
+    let client = patient_client(&text, ORDERS, adapter);
     let started = Instant::now();
     let error = client.send(&[message(1)]).await.expect_err("nobody is there");
     assert!(error.is_transient(), "{error:?}");
-    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
     client.close().await.expect("nothing to give back");
 }
