@@ -14,6 +14,8 @@ import sys
 FAILED = re.compile(r"test (?P<test>.+?)( - should panic)? \.\.\. FAILED$")
 SECTION = re.compile(r"---- (?P<test>.+) stdout ----$")
 PANIC = re.compile(r"thread '.*' (\(\d+\) )?panicked at ")
+# What colours a terminal's text.
+ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 ENDED = re.compile(r"error: (test failed|doctest failed)|Caused by:|  process didn't exit successfully: ")
 # Of each panic, and of a failed test that says nothing of one.
 MOST_LINES = 25
@@ -30,7 +32,7 @@ class Output:
 
     def take(self, line):
         """Notes a line; says whether the reader gets it."""
-        text = line.rstrip("\n")
+        text = ESCAPE.sub("", line.rstrip("\n"))
         if text in ("successes:", "failures:"):
             self.part = text
             self.sections.append((None, []))
@@ -83,7 +85,8 @@ def main():
     if os.path.exists(arguments.failures):
         os.remove(arguments.failures)
     output = Output()
-    with open(arguments.log, "w", encoding="utf-8") as log:
+    # By lines: all that was said is there, whatever ends this.
+    with open(arguments.log, "w", buffering=1, encoding="utf-8") as log:
         for line in sys.stdin.buffer:
             line = line.decode(errors="replace")
             log.write(line)
