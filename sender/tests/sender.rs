@@ -184,8 +184,19 @@ async fn sigterm_stops_it_and_it_says_how_far_it_came() {
         let confirmed = bench.ledger("ledger");
         let wanted = format!("sender: {} of 100000 messages confirmed: stopped by a signal\n", confirmed.len());
         assert!(ended.stderr.ends_with(&wanted), "{client}: {}", ended.stderr);
-        assert_eq!(ids(&bench).await, confirmed, "{client}");
+        // A machine that stands still leaves the last batch in doubt, and it may be there.
+        let there = ids(&bench).await;
+        let (known, more) = there.split_at_checked(confirmed.len()).expect("what is confirmed is there");
+        assert_eq!(known, confirmed, "{client}");
+        assert!(more.len() as u64 <= in_doubt(&ended.stderr), "{client}: {more:?} and {}", ended.stderr);
     }
+}
+
+/// How many messages the sender says it does not know of.
+fn in_doubt(log: &str) -> u64 {
+    let line = log.lines().find(|line| line.contains("ended without knowing of the last batch"));
+    let number = line.and_then(|line| line.split("messages=").nth(1)?.split_whitespace().next()?.parse().ok());
+    number.unwrap_or(0)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -369,7 +369,7 @@ async fn receivable_now(bench: &Bench, most: usize) -> Vec<u32> {
     let client = bench.client("");
     let mut counts = Vec::new();
     while counts.len() < most {
-        let received = within("receive", client.receive(most - counts.len(), Duration::from_secs(5))).await;
+        let received = within("receive", client.receive(most - counts.len(), Duration::from_secs(20))).await;
         let received = received.expect("received");
         if received.is_empty() {
             break;

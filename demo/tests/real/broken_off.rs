@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::bench::{Demo, is_alive, wait_for};
+use crate::bench::{DEADLINE, Demo, is_alive, wait_for};
 
 /// What somebody who presses Ctrl-C is promised.
 const PROMISED: Duration = Duration::from_secs(5);
@@ -63,6 +63,6 @@ fn even_a_killed_demo_leaves_no_process_behind() {
     demo.signal(Signal::SIGKILL);
     let ended = demo.end();
     assert_eq!(ended.status.code(), None, "killed");
-    let is_gone = wait_for(PROMISED, || left(&children).is_empty().then_some(()));
+    let is_gone = wait_for(DEADLINE, || left(&children).is_empty().then_some(()));
     assert!(is_gone.is_some(), "still there: {:?}", left(&children));
 }

@@ -8,7 +8,7 @@ use crate::bench::{DEADLINE, Demo, is_alive, send, wait_for};
 #[test]
 fn a_worker_killed_in_the_middle_loses_nothing() {
     // A lock that outlasts a pause of the machine: nothing but the kill is to make a message come again.
-    let mut demo = Demo::start(&["--messages=160", "--lock-duration=4"]);
+    let mut demo = Demo::start(&["--messages=160", "--lock-duration=20"]);
     demo.wait_until("two workers are at work", |demo| demo.children("worker").len() >= 2 && demo.handled() >= 10);
     let victim = demo.children("worker")[0];
     send(victim, Signal::SIGKILL);

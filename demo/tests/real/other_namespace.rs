@@ -2,9 +2,10 @@
 //! in a file and the name of a queue. A broker started by the test stands in for it.
 
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use crate::bench::{Demo, wait_for};
+use servicebus::{AdministrationClient, AdministrationOptions};
+
+use crate::bench::{DEADLINE, Demo, wait_for};
 
 /// A broker of its own, outside the demo. Dropping it kills it.
 struct Namespace {
@@ -20,12 +21,13 @@ impl Namespace {
             .args(["role", "broker", "--listen", "127.0.0.1:0", "--lock-duration", "2s", "--queue", queue])
             .arg("--ready-file")
             .arg(&ready)
+            .env_clear()
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("the broker starts");
         let namespace = Self { broker, folder };
-        let ready = wait_for(Duration::from_secs(30), || std::fs::read_to_string(&ready).ok()).expect("it serves");
+        let ready = wait_for(DEADLINE, || std::fs::read_to_string(&ready).ok()).expect("it serves");
         let ready: runtime::Ready = serde_json::from_str(&ready).expect("a ready line");
         let connection = ready.connection_string.expect("a connection string");
         std::fs::write(namespace.folder.path().join("connection"), connection).expect("written");
@@ -35,7 +37,8 @@ impl Namespace {
     fn delete(&self, queue: &str) {
         let text = std::fs::read_to_string(self.folder.path().join("connection")).expect("read");
         let connection = servicebus::ConnectionString::parse(&text).expect("a connection string");
-        let client = servicebus::AdministrationClient::new(&connection).expect("a client");
+        let patient = AdministrationOptions { timeout: DEADLINE, ..AdministrationOptions::default() };
+        let client = AdministrationClient::with_options(&connection, patient).expect("a client");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(client.delete_queue(queue)).expect("deleted");
     }
