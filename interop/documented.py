@@ -10,7 +10,7 @@ import dataclasses
 import re
 import subprocess
 
-from programs import Failed
+from programs import Failed, in_time
 
 BLOCK = re.compile(r"(?:<!-- ci: (?P<state>[\w-]+) -->\n)?```(?P<kind>\w*)\n(?P<text>.*?)```", re.DOTALL)
 ASSIGNMENT = re.compile(r"[A-Z_]+=")
@@ -18,7 +18,7 @@ COMMAND_SECONDS = 30
 # Where a document shows a stream, grpcurl hangs up after so many seconds; on a machine that is busy the stream's first
 # message may need more of them than a reader would wait.
 HANG_UP = re.compile(r"-max-time \d+")
-STREAM_SECONDS = 5
+STREAM_SECONDS = 20
 
 
 @dataclasses.dataclass
@@ -94,10 +94,11 @@ def run(block, programs, environment, folder, replaced):
             raise Failed(f"the document runs {name}, which is not known here: {command.text}")
         if not programs[name]:
             continue
-        done = subprocess.run(
-            ["bash", "-uc", "\n".join([*assignments, text])], cwd=folder, env=environment, text=True,
+        script = "\n".join([*assignments, text])
+        done = in_time(lambda script=script: subprocess.run(
+            ["bash", "-uc", script], cwd=folder, env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=COMMAND_SECONDS, check=False,
-        )
+        ))
         lines = iter(done.stdout.splitlines())
         for shown in command.shown:
             if not any(is_like(shown, line) for line in lines):

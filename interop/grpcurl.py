@@ -16,7 +16,7 @@ import tempfile
 
 import documented
 import troubleshooting
-from programs import Failed, expect, run_checks, run_program, started
+from programs import Failed, expect, in_time, run_checks, run_program, started
 
 SERVICE = "externalscaler.ExternalScaler"
 RPCS = ["GetMetricSpec", "GetMetrics", "IsActive", "StreamIsActive", "StreamMetricSpec"]
@@ -34,9 +34,9 @@ class Scaler:
         self.readme = readme
 
     def run(self, *arguments):
-        return subprocess.run(
+        return in_time(lambda: subprocess.run(
             [self.grpcurl, "-plaintext", *arguments], capture_output=True, text=True, timeout=CALL_SECONDS, check=False
-        )
+        ))
 
     def ask(self, *arguments):
         """Standard output of a call that must succeed."""
@@ -174,10 +174,11 @@ def the_lines_of_the_readme_work(scaler):
         os.symlink(os.path.abspath(scaler.grpcurl), os.path.join(folder, "grpcurl"))
         environment = {"PATH": f"{folder}:{os.environ['PATH']}", "SERVICEBUS_CONNECTION_STR": scaler.connection_string}
         for command in commands:
-            done = subprocess.run(
-                ["bash", "-euc", f"{prepared}\n{command}"],
+            script = f"{prepared}\n{command}"
+            done = in_time(lambda script=script: subprocess.run(
+                ["bash", "-euc", script],
                 env=environment, capture_output=True, text=True, timeout=CALL_SECONDS, check=False,
-            )
+            ))
             is_stream = "-max-time" in command
             expect("DeadlineExceeded" in done.stderr if is_stream else done.returncode == 0, True, f"{command}: {done.stderr}")
             expect(done.stdout.strip() != "", True, f"{command} printed something")

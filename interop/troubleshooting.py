@@ -155,7 +155,8 @@ def the_commands_print_what_is_shown(lab):
             ports = {"localhost:6000": ready["listen"][0], "localhost:8080": ready["admin"], "localhost:8081": ready["local"]}
             # /explain and /metrics speak of calls made before.
             if block.state == "plain":
-                expect(lab.ask(ready, queueName="orders", messageCount="5", connectionRef="orders"), True, "a first call")
+                first = {"queueName": "orders", "messageCount": "5", "connectionRef": "orders"}
+                await_state(lambda ready=ready, first=first: lab.ask(ready, **first), True, "a first call is answered")
             lab.run(block, ports)
     for what in ("-plaintext", "-cacert ca.crt", "-cert client.crt", "/explain?", "/metrics", "scaler check", "scaler explain"):
         expect(any(what in command for command in lab.ran), True, f"a command of the document with {what}")
