@@ -195,20 +195,21 @@ impl Work<'_> {
             self.note(Severity::Note, scaled, trigger, text);
         }
         self.edits.replace(&kind.value, if push { "external-push" } else { "external" });
-        self.edits.remove(node, "authenticationRef");
+        self.edits.remove(node, &["authenticationRef"]);
         let replaced = match way {
             Way::Kept => None,
             Way::Variable(variable) => Some(("connectionFromEnv", variable)),
             Way::Reference { name, credential } => {
                 let place = |key: &str| metadata.text(key).map(str::trim).filter(|text| !text.is_empty());
                 if matches!(credential, Credential::ConnectionString { .. }) {
-                    for key in PLACE_KEYS.into_iter().filter(|key| own(key).is_some()) {
+                    let overlooked: Vec<_> = PLACE_KEYS.into_iter().filter(|key| own(key).is_some()).collect();
+                    for key in &overlooked {
                         let text = format!(
                             "metadata {key} is left out: a connection string says itself where it leads, and the built-in trigger overlooked it"
                         );
                         self.note(Severity::Note, scaled, trigger, &text);
-                        self.edits.remove(metadata, key);
                     }
+                    self.edits.remove(metadata, &overlooked);
                 }
                 let kubernetes_namespace = scaled.namespace.as_deref().unwrap_or(self.target.namespace);
                 let name = self.needed.ask(&name, &credential, kubernetes_namespace, place("namespace"));

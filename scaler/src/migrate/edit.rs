@@ -48,25 +48,27 @@ impl<'a> Edits<'a> {
         Ok(())
     }
 
-    /// Takes a part out of a mapping, with the lines it fills where it fills lines.
-    pub(super) fn remove(&mut self, map: &Node, key: &str) {
+    /// Takes parts out of a mapping, with the lines they fill where they fill lines. All that are to go at once: what is cut
+    /// beside one depends on which of its neighbours stay.
+    pub(super) fn remove(&mut self, map: &Node, keys: &[&str]) {
         let Content::Map { entries, is_flow } = &*map.content else { return };
-        let Some(place) = entries.iter().position(|entry| entry.key == key && !entry.is_merged) else { return };
-        let entry = &entries[place];
-        let before = place.checked_sub(1).map(|place| &entries[place]);
-        let after = entries.get(place + 1).filter(|after| !after.is_merged);
-        let begins_line = self.before_in_line(entry.key_span.start).trim().is_empty();
-        let range = match (before, after) {
-            _ if !is_flow && begins_line => {
-                let start = self.text[..entry.key_span.start].rfind('\n').map_or(0, |at| at + 1);
-                start..self.after_line(end(entry))
-            }
-            // The part after it takes its place, behind the dash or the brace.
-            (None, Some(after)) => entry.key_span.start..after.key_span.start,
-            (Some(before), _) if *is_flow => end(before)..end(entry),
-            _ => entry.key_span.start..end(entry),
-        };
-        self.changes.push((range, String::new()));
+        let goes = |entry: &Entry| keys.contains(&entry.key.as_str()) && !entry.is_merged;
+        for (place, entry) in entries.iter().enumerate().filter(|(_, entry)| goes(entry)) {
+            let (before, after) = (&entries[..place], entries.get(place + 1).filter(|after| !after.is_merged));
+            let begins_line = self.before_in_line(entry.key_span.start).trim().is_empty();
+            let range = match (before.last(), after) {
+                _ if !is_flow && begins_line => {
+                    let start = self.text[..entry.key_span.start].rfind('\n').map_or(0, |at| at + 1);
+                    start..self.after_line(end(entry))
+                }
+                // Behind a part that stays, the comma before goes too. No range reaches into another.
+                (Some(previous), _) if *is_flow && !before.iter().all(goes) => end(previous)..end(entry),
+                // The part after it takes its place, behind the dash or the brace.
+                (_, Some(after)) => entry.key_span.start..after.key_span.start,
+                _ => entry.key_span.start..end(entry),
+            };
+            self.changes.push((range, String::new()));
+        }
     }
 
     /// The text with all changes.
@@ -125,7 +127,7 @@ mod tests {
 
     #[test]
     fn parts_are_taken_out_with_the_lines_they_fill() {
-        let without = |text: &str, key: &str| edited(text, |edits, node| edits.remove(node, key));
+        let without = |text: &str, key: &str| edited(text, |edits, node| edits.remove(node, &[key]));
         assert_eq!(without("a:\n  b: 1 # one\n  # two\n  c: 2\nd: 3\n", "b"), "a:\n  # two\n  c: 2\nd: 3\n");
         assert_eq!(without("a:\n  b: 1\n  c:\n    d: 2 # x\n\n# end\n", "c"), "a:\n  b: 1\n\n# end\n");
         assert_eq!(without("a: {b: 1, c: {d: 2}, e: 3}\n", "c"), "a: {b: 1, e: 3}\n");
@@ -133,8 +135,25 @@ mod tests {
         assert_eq!(without("a: {b: 1}\n", "b"), "a: {}\n");
         assert_eq!(without("a:\r\n  b:\r\n  c: 2\r\n", "b"), "a:\r\n  c: 2\r\n");
         assert_eq!(without("a: {b: 1}", "c"), "a: {b: 1}");
-        let item = |text: &str| edited(text, |edits, node| edits.remove(&node.items()[0], "b"));
+        let item = |text: &str| edited(text, |edits, node| edits.remove(&node.items()[0], &["b"]));
         assert_eq!(item("a:\n- b: 1\n  # c\n  c: 2\n"), "a:\n- c: 2\n");
+    }
+
+    #[test]
+    fn several_parts_of_one_mapping_go_together() {
+        let without = |text: &str, keys: &[&str]| edited(text, |edits, node| edits.remove(node, keys));
+        for (keys, left) in [
+            (&["b", "c"][..], "a: {d: 3, e: 4}"),
+            (&["b", "d"], "a: {c: 2, e: 4}"),
+            (&["c", "d"], "a: {b: 1, e: 4}"),
+            (&["c", "e"], "a: {b: 1, d: 3}"),
+            (&["b", "c", "d"], "a: {e: 4}"),
+            (&["c", "d", "e"], "a: {b: 1}"),
+            (&["b", "c", "d", "e"], "a: {}"),
+        ] {
+            assert_eq!(without("a: {b: 1, c: 2, d: 3, e: 4}", keys), left);
+        }
+        assert_eq!(without("a:\n  b: 1\n  # two\n  c: 2\n  d: 3\n", &["b", "c"]), "a:\n  # two\n  d: 3\n");
     }
 
     #[test]
@@ -152,7 +171,7 @@ mod tests {
         let changed = edited(text, |edits, node| {
             edits.replace(node.get("b").expect("b"), "new");
             edits.insert_first(node, "k", "v").expect("it takes one");
-            edits.remove(node, "d");
+            edits.remove(node, &["d"]);
             edits.replace_entry(node.entry("c").expect("c"), "e", "5");
         });
         assert_eq!(changed, "a:\n  k: v\n  b: new # kept\n  e: 5\n");

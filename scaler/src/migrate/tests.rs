@@ -137,6 +137,24 @@ fn what_the_operator_must_add_is_a_config_file_that_the_result_works_with() {
     assert!(errors.is_empty() && checked.triggers == 4, "{errors:?}");
 }
 
+/// One cut must not reach into another, whichever keys stand first.
+#[test]
+fn all_that_a_connection_string_makes_void_goes() {
+    let authentication = "kind: TriggerAuthentication\nmetadata: {name: s}\nspec: {secretTargetRef: [{parameter: connection, name: n, key: k}]}\n";
+    for (written, left) in [
+        ("{cloud: AzurePublicCloud, namespace: stale, queueName: orders}", "queueName: orders}"),
+        ("{namespace: n, cloud: Private, endpointSuffix: x, queueName: q}", "queueName: q}"),
+        ("{queueName: q, namespace: n, cloud: Private, endpointSuffix: x}", "queueName: q}"),
+        ("{namespace: n, queueName: q, cloud: Private, endpointSuffix: x}", "queueName: q}"),
+    ] {
+        let trigger =
+            one(&format!("{{type: azure-servicebus, metadata: {written}, authenticationRef: {{name: s}}}}"));
+        let migrated = migrated_with(&trigger, false, authentication);
+        let expected = format!("metadata: {{scalerAddress: scaler:6000, connectionRef: default-s, {left}}}\n");
+        assert!(migrated.text.ends_with(&expected), "{}", migrated.text);
+    }
+}
+
 #[test]
 fn a_translated_file_is_left_alone() {
     let once = migrated(FILE);
