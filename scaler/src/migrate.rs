@@ -245,7 +245,6 @@ impl Work<'_> {
     fn way(&mut self, scaled: &Scaled, trigger: &WrittenTrigger, metadata: &Node) -> Result<Way, String> {
         let text = |key: &str| metadata.text(key).map(str::trim).filter(|text| !text.is_empty());
         let has_variable = text("connectionFromEnv").is_some();
-        let near = scaled.namespace.as_deref().unwrap_or(self.target.namespace);
         let Some(reference) = Reference::of(trigger) else {
             return if has_variable {
                 Ok(Way::Kept)
@@ -254,8 +253,10 @@ impl Work<'_> {
                     .to_owned())
             };
         };
-        let name =
-            if reference.is_cluster_wide { reference.name.to_owned() } else { format!("{near}-{}", reference.name) };
+        let near = scaled.namespace.as_deref().unwrap_or(self.target.namespace);
+        // One that is for every namespace is one connection, whoever uses it.
+        let near = (!reference.is_cluster_wide).then_some(near);
+        let name = near.map_or(reference.name.to_owned(), |near| format!("{near}-{}", reference.name));
         let workload = |client_id, tenant_id, authority| Credential::WorkloadIdentity {
             client_id,
             tenant_id,
@@ -272,7 +273,8 @@ impl Work<'_> {
                 let credential = workload(None, None, None);
                 (Way::Reference { name, credential }, "metadata namespace is taken to mean pod identity")
             } else {
-                let from = format!("The connection string that {kind} {near}/{} had.", reference.name);
+                let full_name = near.map_or(reference.name.to_owned(), |near| format!("{near}/{}", reference.name));
+                let from = format!("The connection string that {kind} {full_name} had.");
                 let credential = Credential::ConnectionString { from };
                 (Way::Reference { name, credential }, "it is taken to hold a connection string")
             };
@@ -311,7 +313,13 @@ impl Work<'_> {
     }
 }
 
-fn way_of(source: &Source, scaled: &Scaled, near: &str, name: String) -> Way {
+/// `near` is the Kubernetes namespace of the `TriggerAuthentication`; a cluster-wide one has none.
+fn way_of(source: &Source, scaled: &Scaled, near: Option<&str>, name: String) -> Way {
+    // KEDA looks there for what a cluster-wide one names (`pkg/scaling/resolver/scale_resolvers.go`).
+    let of_keda = " in KEDA's namespace (KEDA_CLUSTER_OBJECT_NAMESPACE, usually keda)";
+    let named = |kind: &str, name: &str| {
+        near.map_or(format!("{kind} {name}{of_keda}"), |near| format!("{kind} {near}/{name}"))
+    };
     let from = match source {
         Source::Environment { name: variable, container } => {
             let looked_in = match scaled.kind {
@@ -324,9 +332,10 @@ fn way_of(source: &Source, scaled: &Scaled, near: &str, name: String) -> Way {
             let container = container.as_deref().unwrap_or_default();
             format!("The connection string that container {container:?} of {scaled} has in variable {variable}.")
         }
-        Source::Secret { name, key } => format!("The content of Secret {near}/{name}, key {key}."),
+        Source::Secret { name, key } => format!("The content of {}, key {key}.", named("Secret", name)),
         Source::ConfigMap { name, key } => {
-            format!("The content of ConfigMap {near}/{name}, key {key}; a Secret is the better place for it.")
+            let map = named("ConfigMap", name);
+            format!("The content of {map}, key {key}; a Secret is the better place for it.")
         }
         Source::Elsewhere(vault) => {
             format!(

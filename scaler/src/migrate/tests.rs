@@ -195,6 +195,27 @@ fn one_connection_serves_all_who_had_the_same_authentication() {
 }
 
 #[test]
+fn what_is_cluster_wide_is_in_kedas_namespace() {
+    let object = |namespace: &str| {
+        one("{type: azure-servicebus, metadata: {queueName: q}, authenticationRef: {name: all, kind: ClusterTriggerAuthentication}}")
+            .replace("{name: receiver}", &format!("{{name: receiver, namespace: {namespace}}}"))
+    };
+    let text = object("shop") + "---\n" + &object("bank");
+    let authentication = "kind: ClusterTriggerAuthentication\nmetadata: {name: all}\nspec: {secretTargetRef: [{parameter: connection, name: sb, key: k}]}\n";
+    for (authentication, from) in [
+        (authentication, "Secret sb in KEDA's namespace (KEDA_CLUSTER_OBJECT_NAMESPACE, usually keda), key k"),
+        ("", "that ClusterTriggerAuthentication all had"),
+    ] {
+        let yaml = migrated_with(&text, false, authentication).needed.yaml();
+        let config = Config::parse(&yaml).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(config.connections.keys().collect::<Vec<_>>(), ["all"], "{yaml}");
+        let both = Names::These(["bank".to_owned(), "shop".to_owned()].into());
+        assert_eq!(config.connections["all"].allowed_namespaces, both);
+        assert!(yaml.contains(from), "{yaml}");
+    }
+}
+
+#[test]
 fn what_cannot_be_known_is_said_with_what_it_was_taken_for() {
     let by = |metadata: &str| {
         migrated(&one(&format!("{{type: azure-servicebus, metadata: {metadata}, authenticationRef: {{name: gone}}}}")))
