@@ -326,11 +326,12 @@ fn way_of(source: &Source, scaled: &Scaled, near: Option<&str>, name: String) ->
                 ScaledKind::ScaledJob => scaled.spec("envSourceContainerName"),
                 ScaledKind::ScaledObject => scaled.node.at(&["spec", "scaleTargetRef", "envSourceContainerName"]),
             };
-            if container.is_none() || container.as_deref() == looked_in.and_then(Node::as_text) {
+            // KEDA looks for one in the first container, whichever envSourceContainerName names; `connectionFromEnv` does not.
+            if container.as_deref() == looked_in.and_then(Node::as_text).filter(|name| !name.is_empty()) {
                 return Way::Variable(variable.clone());
             }
-            let container = container.as_deref().unwrap_or_default();
-            format!("The connection string that container {container:?} of {scaled} has in variable {variable}.")
+            let container = container.as_ref().map_or("the first container".to_owned(), |name| format!("container {name:?}"));
+            format!("The connection string that {container} of {scaled} has in variable {variable}.")
         }
         Source::Secret { name, key } => format!("The content of {}, key {key}.", named("Secret", name)),
         Source::ConfigMap { name, key } => {

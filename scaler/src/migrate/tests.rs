@@ -235,6 +235,34 @@ fn what_cannot_be_known_is_said_with_what_it_was_taken_for() {
     );
 }
 
+/// A variable stays one only where KEDA looks for both in the same container.
+#[test]
+fn a_variable_is_looked_for_in_the_container_that_has_it() {
+    let migrated = |container: &str, source: &str| {
+        let authentication = format!(
+            "kind: TriggerAuthentication\nmetadata: {{name: v}}\nspec: {{env: [{{parameter: connection, name: C{container}}}]}}\n"
+        );
+        let trigger = one("{type: azure-servicebus, metadata: {queueName: q}, authenticationRef: {name: v}}");
+        let target = format!("spec:\n  scaleTargetRef: {{name: receiver{source}}}\n");
+        migrated_with(&trigger.replace("spec:\n", &target), false, &authentication)
+    };
+    let side = ", envSourceContainerName: side";
+    for (container, source) in [("", ""), ("", ", envSourceContainerName: ''"), (", containerName: side", side)] {
+        let migrated = migrated(container, source);
+        assert!(migrated.text.contains("connectionFromEnv: C") && migrated.needed.is_empty(), "{}", migrated.text);
+    }
+    for (container, source, place) in [
+        ("", side, "the first container of"),
+        (", containerName: main", side, "container \"main\" of"),
+        (", containerName: main", "", "container \"main\" of"),
+    ] {
+        let migrated = migrated(container, source);
+        assert!(migrated.text.contains("connectionRef: default-v"), "{}", migrated.text);
+        let yaml = migrated.needed.yaml();
+        assert!(yaml.contains(&format!("{place} ScaledObject receiver has in variable C")), "{yaml}");
+    }
+}
+
 #[test]
 fn what_cannot_be_translated_stays_and_is_said() {
     for (text, problem) in [
