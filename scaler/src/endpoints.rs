@@ -162,6 +162,21 @@ impl AllowedEndpoints {
     }
 }
 
+/// KEDA's name for a cloud that is not one of Azure's, whose suffix is said beside it (its
+/// `pkg/scalers/azure/azure_cloud_environment.go`).
+pub(crate) const PRIVATE_CLOUD: &str = "Private";
+
+/// Whether it is that cloud's name.
+pub(crate) fn is_private_cloud(name: &str) -> bool {
+    name.eq_ignore_ascii_case(PRIVATE_CLOUD)
+}
+
+/// Whether it can be the name of a connection in the config file, which `connectionRef` says.
+pub(crate) fn is_connection_name(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    (1..=253).contains(&name.len()) && name.bytes().all(is_allowed)
+}
+
 /// Whether it can be the name of a Service Bus namespace: letters, digits and hyphens, a letter first, no hyphen last, at
 /// most 50. New ones have 6 or more; shorter ones are let through, since old namespaces exist ("Create or update a
 /// namespace" in the Service Bus REST reference).

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
+use servicebus::Cloud;
 
 use crate::check::{self, BUILT_IN, Finding, Severity};
 use crate::manifest::{Node, quoted};
@@ -261,7 +262,9 @@ impl Work<'_> {
             client_id,
             tenant_id,
             authority,
-            cloud: text("cloud").map(str::to_owned),
+            // By one of its names; what is wrong with another, the check says.
+            cloud: text("cloud")
+                .map(|cloud| Cloud::named(cloud).map_or_else(|| cloud.to_owned(), |known| known.name().to_owned())),
             endpoint_suffix: text("endpointSuffix").map(str::to_owned),
         };
         let Some(authentication) = reference.find(self.target.authentications, scaled.namespace.as_deref()) else {
@@ -317,9 +320,8 @@ impl Work<'_> {
 fn way_of(source: &Source, scaled: &Scaled, near: Option<&str>, name: String) -> Way {
     // KEDA looks there for what a cluster-wide one names (`pkg/scaling/resolver/scale_resolvers.go`).
     let of_keda = " in KEDA's namespace (KEDA_CLUSTER_OBJECT_NAMESPACE, usually keda)";
-    let named = |kind: &str, name: &str| {
-        near.map_or(format!("{kind} {name}{of_keda}"), |near| format!("{kind} {near}/{name}"))
-    };
+    let named =
+        |kind: &str, name: &str| near.map_or(format!("{kind} {name}{of_keda}"), |near| format!("{kind} {near}/{name}"));
     let from = match source {
         Source::Environment { name: variable, container } => {
             let looked_in = match scaled.kind {
@@ -330,7 +332,8 @@ fn way_of(source: &Source, scaled: &Scaled, near: Option<&str>, name: String) ->
             if container.as_deref() == looked_in.and_then(Node::as_text).filter(|name| !name.is_empty()) {
                 return Way::Variable(variable.clone());
             }
-            let container = container.as_ref().map_or("the first container".to_owned(), |name| format!("container {name:?}"));
+            let container =
+                container.as_ref().map_or("the first container".to_owned(), |name| format!("container {name:?}"));
             format!("The connection string that {container} of {scaled} has in variable {variable}.")
         }
         Source::Secret { name, key } => format!("The content of {}, key {key}.", named("Secret", name)),

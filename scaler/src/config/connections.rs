@@ -11,12 +11,10 @@ use serde::Deserialize;
 use servicebus::{Authority, Cloud};
 
 use super::Config;
-use crate::endpoints::{EndpointSuffix, is_namespace_name};
+use crate::endpoints::{EndpointSuffix, PRIVATE_CLOUD, is_connection_name, is_namespace_name, is_private_cloud};
 
 /// What stands for everything, where it stands alone.
 const ANY: &str = "*";
-/// The cloud whose suffix and authority are said beside it.
-const PRIVATE: &str = "Private";
 const KINDS: &str = "connectionStringFile, workloadIdentity, managedIdentity, clientSecret, clientCertificate";
 
 /// A credential under a name.
@@ -269,8 +267,9 @@ fn place(
     authority: Option<String>,
 ) -> Result<(String, Authority), String> {
     let cloud = cloud.unwrap_or(Cloud::default().name());
-    if cloud.eq_ignore_ascii_case(PRIVATE) {
-        let missing = |key| move || format!("{key} is missing: cloud {PRIVATE} needs endpointSuffix and authority");
+    if is_private_cloud(cloud) {
+        let missing =
+            |key| move || format!("{key} is missing: cloud {PRIVATE_CLOUD} needs endpointSuffix and authority");
         let suffix: EndpointSuffix = suffix
             .ok_or_else(missing("endpointSuffix"))?
             .parse()
@@ -279,12 +278,12 @@ fn place(
             .map_err(|problem| format!("authority: {problem}"))?;
         return Ok((suffix.to_string(), authority));
     }
-    let known = Cloud::ALL.into_iter().find(|known| known.name().eq_ignore_ascii_case(cloud)).ok_or_else(|| {
-        format!("cloud: {} is not one of {}, {PRIVATE}", shown(cloud), Cloud::ALL.map(Cloud::name).join(", "))
+    let known = Cloud::named(cloud).ok_or_else(|| {
+        format!("cloud: {} is not one of {}, {PRIVATE_CLOUD}", shown(cloud), Cloud::ALL.map(Cloud::name).join(", "))
     })?;
     for (key, value) in [("endpointSuffix", &suffix), ("authority", &authority)] {
         if value.is_some() {
-            return Err(format!("{key} is for cloud {PRIVATE} alone: {} has its own", known.name()));
+            return Err(format!("{key} is for cloud {PRIVATE_CLOUD} alone: {} has its own", known.name()));
         }
     }
     Ok((known.endpoint_suffix().to_owned(), known.into()))
@@ -314,11 +313,6 @@ pub(crate) fn say_what_cannot_be_known(config: &Config) {
     } else {
         tracing::warn!("{text}, so whoever reaches this port can use the connections of any namespace");
     }
-}
-
-fn is_connection_name(name: &str) -> bool {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    (1..=253).contains(&name.len()) && name.bytes().all(is_allowed)
 }
 
 /// A DNS label, as Kubernetes wants the names of namespaces.

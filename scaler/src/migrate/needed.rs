@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use crate::endpoints::is_private_cloud;
 use crate::manifest::{in_one_line, quoted};
 
 /// Where secret files are expected in the scaler's pod.
@@ -121,7 +122,7 @@ impl Connection {
                     }
                 }
                 writeln!(text, "    serviceBusNamespaces: [{}]", list(&self.reached))?;
-                let is_private = cloud.as_deref().is_some_and(|cloud| cloud.eq_ignore_ascii_case("Private"));
+                let is_private = cloud.as_deref().is_some_and(is_private_cloud);
                 if let Some(cloud) = cloud {
                     writeln!(text, "    cloud: {}", quoted(cloud))?;
                 }

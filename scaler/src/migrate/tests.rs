@@ -147,8 +147,7 @@ fn all_that_a_connection_string_makes_void_goes() {
         ("{queueName: q, namespace: n, cloud: Private, endpointSuffix: x}", "queueName: q}"),
         ("{namespace: n, queueName: q, cloud: Private, endpointSuffix: x}", "queueName: q}"),
     ] {
-        let trigger =
-            one(&format!("{{type: azure-servicebus, metadata: {written}, authenticationRef: {{name: s}}}}"));
+        let trigger = one(&format!("{{type: azure-servicebus, metadata: {written}, authenticationRef: {{name: s}}}}"));
         let migrated = migrated_with(&trigger, false, authentication);
         let expected = format!("metadata: {{scalerAddress: scaler:6000, connectionRef: default-s, {left}}}\n");
         assert!(migrated.text.ends_with(&expected), "{}", migrated.text);
@@ -183,7 +182,8 @@ fn one_connection_serves_all_who_had_the_same_authentication() {
     };
     let text = object("shop", "orders", "Private, endpointSuffix: sb.stack.example")
         + &object("bank", "ledger", "Private, endpointSuffix: sb.stack.example")
-        + &object("bank", "else", "AzureChinaCloud");
+        + &object("bank", "else", "AzureUSGovernmentCloud")
+        + &object("bank", "more", "azureUSGovernment");
     let migrated = migrated_with(&text, false, authentication);
     let config = Config::parse(&migrated.needed.yaml()).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.connections.keys().collect::<Vec<_>>(), ["all", "all-2"], "{}", said(&migrated));
@@ -192,6 +192,8 @@ fn one_connection_serves_all_who_had_the_same_authentication() {
     let reach = shared.reach.as_ref().expect("an identity has a reach");
     assert_eq!(reach.endpoint_suffix, "sb.stack.example");
     assert!(reach.namespaces.contains("orders") && reach.namespaces.contains("ledger"));
+    let other = config.connections["all-2"].reach.as_ref().expect("an identity has a reach");
+    assert!(other.namespaces.contains("else") && other.namespaces.contains("more"), "two names of one cloud");
 }
 
 #[test]

@@ -10,10 +10,7 @@ use servicebus::{Cloud, ConnectionString, ConnectionStringError};
 use super::keys::{CLOUD, CONNECTION_FROM_ENV, CONNECTION_REF, ENDPOINT_SUFFIX, NAMESPACE};
 use super::value::{text, wrong};
 use super::{TriggerError, Warning};
-use crate::endpoints::{EndpointSuffix, is_namespace_name};
-
-/// KEDA's name for a cloud that is not one of Azure's (`pkg/scalers/azure/azure_cloud_environment.go`).
-const PRIVATE: &str = "Private";
+use crate::endpoints::{EndpointSuffix, is_connection_name, is_namespace_name, is_private_cloud};
 
 /// How the trigger says where it reads and with which credential.
 #[derive(Clone, Debug)]
@@ -84,15 +81,14 @@ fn reference(
     name: &str,
     warnings: &mut Vec<Warning>,
 ) -> Result<Connection, TriggerError> {
-    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    if name.len() > 253 || !name.bytes().all(is_part) {
+    if !is_connection_name(name) {
         return Err(wrong(&CONNECTION_REF, name));
     }
     let namespace = match text(metadata, &NAMESPACE) {
         Some(namespace) if !is_namespace_name(namespace) => return Err(wrong(&NAMESPACE, namespace)),
         namespace => namespace.map(str::to_owned),
     };
-    let is_private = text(metadata, &CLOUD).is_some_and(|cloud| cloud.eq_ignore_ascii_case(PRIVATE));
+    let is_private = text(metadata, &CLOUD).is_some_and(is_private_cloud);
     if !is_private && text(metadata, &ENDPOINT_SUFFIX).is_some() {
         let why = "it counts only with cloud: Private";
         warnings.push(Warning::WithoutEffect { key: ENDPOINT_SUFFIX.name, why });
@@ -102,13 +98,13 @@ fn reference(
 
 fn endpoint_suffix(metadata: &HashMap<String, String>) -> Result<Option<String>, TriggerError> {
     let Some(cloud) = text(metadata, &CLOUD) else { return Ok(None) };
-    if cloud.eq_ignore_ascii_case(PRIVATE) {
+    if is_private_cloud(cloud) {
         let Some(suffix) = text(metadata, &ENDPOINT_SUFFIX) else {
             return Err(TriggerError::missing(&ENDPOINT_SUFFIX, metadata));
         };
         let suffix: EndpointSuffix = suffix.parse().map_err(|_| wrong(&ENDPOINT_SUFFIX, suffix))?;
         return Ok(Some(suffix.to_string()));
     }
-    let known = Cloud::ALL.into_iter().find(|known| cloud.eq_ignore_ascii_case(known.name()));
+    let known = Cloud::named(cloud);
     known.map(|known| Some(known.endpoint_suffix().to_owned())).ok_or_else(|| wrong(&CLOUD, cloud))
 }

@@ -67,7 +67,7 @@ pub(super) const NAMESPACE: Key = Key {
 };
 pub(super) const CLOUD: Key = Key {
     name: "cloud",
-    doc: "with `connectionRef` and `namespace`: whose name space it is in; letter case does not matter",
+    doc: "with `connectionRef` and `namespace`: whose name space it is in; letter case does not matter, and AzureCloud and AzureUSGovernment are known, too",
     allowed: "AzurePublicCloud, AzureUSGovernmentCloud, AzureChinaCloud, AzureGermanCloud or Private",
     default: "",
 };

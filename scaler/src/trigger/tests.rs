@@ -257,7 +257,9 @@ fn a_reference_says_which_namespace_of_which_cloud() {
     assert_eq!(reference(&[("namespace", "Orders-1")]), (some("Orders-1"), None));
     for (cloud, suffix) in [
         ("AzurePublicCloud", "servicebus.windows.net"),
+        ("AzureCloud", "servicebus.windows.net"),
         ("AZUREUSGOVERNMENTCLOUD", "servicebus.usgovcloudapi.net"),
+        ("AzureUSGovernment", "servicebus.usgovcloudapi.net"),
         ("azurechinacloud", "servicebus.chinacloudapi.cn"),
         ("AzureGermanCloud", "servicebus.cloudapi.de"),
     ] {

@@ -30,6 +30,18 @@ impl Cloud {
         }
     }
 
+    /// The cloud of a name in KEDA's `cloud` key, which knows two of them by a second name and takes any letter case (its
+    /// `pkg/scalers/azure/cloud_config.go`).
+    pub fn named(name: &str) -> Option<Self> {
+        let other_name = |cloud: Self| match cloud {
+            Self::Public => "AzureCloud",
+            Self::UsGovernment => "AzureUSGovernment",
+            Self::China | Self::Germany => cloud.name(),
+        };
+        let is_it = |cloud: &Self| [cloud.name(), other_name(*cloud)].iter().any(|own| own.eq_ignore_ascii_case(name));
+        Self::ALL.into_iter().find(is_it)
+    }
+
     /// What follows a namespace's name and a dot.
     pub fn endpoint_suffix(self) -> &'static str {
         match self {
@@ -109,6 +121,27 @@ impl fmt::Debug for Authority {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The table of KEDA's `EnvironmentFromName`.
+    #[test]
+    fn clouds_have_the_names_that_keda_knows() {
+        for (name, cloud) in [
+            ("AZURECLOUD", Cloud::Public),
+            ("AzurePublicCloud", Cloud::Public),
+            ("AzureUSGovernment", Cloud::UsGovernment),
+            ("azureusgovernmentcloud", Cloud::UsGovernment),
+            ("AzureChinaCloud", Cloud::China),
+            ("AzureGermanCloud", Cloud::Germany),
+        ] {
+            assert_eq!(Cloud::named(name), Some(cloud), "{name}");
+        }
+        for unknown in ["", "Azure", "AzureChina", "AzureStackCloud", "Private", "AzureCloud "] {
+            assert_eq!(Cloud::named(unknown), None, "{unknown:?}");
+        }
+        for cloud in Cloud::ALL {
+            assert_eq!(Cloud::named(cloud.name()), Some(cloud));
+        }
+    }
 
     #[test]
     fn an_authority_is_a_host_over_https() {
