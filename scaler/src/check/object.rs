@@ -67,20 +67,34 @@ pub(super) fn check(scaled: &Scaled, ours: &[Seen], report: &mut Reporter<'_>) {
 
 fn replicas(scaled: &Scaled, report: &mut Reporter<'_>) {
     let Some(spec) = scaled.node.get("spec") else { return };
-    let least = spec.whole("minReplicaCount").unwrap_or(0);
-    let most = spec.whole("maxReplicaCount").unwrap_or(DEFAULT_MAX_REPLICAS);
+    let written = spec.whole("minReplicaCount");
+    let least = written.unwrap_or(0);
+    let most = spec.whole("maxReplicaCount");
+    let line = Some(spec.line_of("minReplicaCount"));
+    if scaled.kind == ScaledKind::ScaledJob {
+        if let Some(most) = most.filter(|most| least > *most) {
+            let text = format!("minReplicaCount {least} is more than maxReplicaCount {most}: KEDA takes {most} for both");
+            report.say(Severity::Warning, line, &text);
+        }
+        return;
+    }
+    let most = most.unwrap_or(DEFAULT_MAX_REPLICAS);
     if least > most {
         let text = format!("minReplicaCount {least} is more than maxReplicaCount {most}: KEDA refuses it");
-        report.say(Severity::Error, Some(spec.line_of("minReplicaCount")), &text);
+        report.say(Severity::Error, line, &text);
     }
-    let Some(idle) = spec.whole("idleReplicaCount").filter(|_| scaled.kind == ScaledKind::ScaledObject) else { return };
+    let Some(idle) = spec.whole("idleReplicaCount") else { return };
     let line = Some(spec.line_of("idleReplicaCount"));
-    if idle >= least {
+    // KEDA compares with the HPA's minimum, to which it makes a 0 that is written; without one it compares with 0.
+    if idle >= written.map_or(0, |written| written.max(1)) {
         let text = format!(
             "idleReplicaCount {idle} is not less than minReplicaCount {least}: KEDA refuses it; with a minimum of 0 leave \
              it out"
         );
         report.say(Severity::Error, line, &text);
+    } else if least == 0 {
+        let text = "idleReplicaCount 0 has no effect with minReplicaCount 0; leave it out";
+        report.say(Severity::Warning, line, text);
     } else if idle != 0 {
         report.say(
             Severity::Warning,

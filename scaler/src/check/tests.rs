@@ -164,6 +164,17 @@ fn what_kedas_object_says_is_checked() {
         ),
         (
             "minReplicaCount: 0",
+            "minReplicaCount: 0\n  idleReplicaCount: 1",
+            "f:12: error: ScaledObject shop/receiver: idleReplicaCount 1 is not less than minReplicaCount 0",
+        ),
+        // KEDA takes it: its CheckReplicaCountBoundsAreValid compares with the HPA's minimum, which is 1.
+        (
+            "minReplicaCount: 0",
+            "minReplicaCount: 0\n  idleReplicaCount: 0",
+            "f:12: warning: ScaledObject shop/receiver: idleReplicaCount 0 has no effect",
+        ),
+        (
+            "minReplicaCount: 0",
             "minReplicaCount: 11",
             "f:11: error: ScaledObject shop/receiver: minReplicaCount 11 is more than",
         ),
@@ -315,6 +326,13 @@ fn jobs_have_rules_of_their_own() {
         assert!(text.contains(expected), "{text}");
     }
     assert!(!text.contains("behavior"), "{text}");
+    let least = SCALED_OBJECT
+        .replace("ScaledObject", "ScaledJob")
+        .replace("    metricType: AverageValue\n", "")
+        .replace("minReplicaCount: 0", "minReplicaCount: 11");
+    let clamped = "f:11: warning: ScaledJob shop/receiver: minReplicaCount 11 is more than maxReplicaCount 10: KEDA takes 10";
+    assert!(findings(&least, None).concat().starts_with(clamped), "{:?}", findings(&least, None));
+    assert_eq!(findings(&least.replace("  maxReplicaCount: 10\n", ""), None), Vec::<String>::new());
     let push = job.replace("type: external", "type: external-push");
     assert!(findings(&push, None).concat().contains("KEDA ignores the push"));
 }
