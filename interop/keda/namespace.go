@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
@@ -32,8 +33,10 @@ type namespace struct {
 
 	admin *admin.Client
 	data  *azservicebus.Client
-	// holding are the receivers whose locked messages must stay locked.
+	// holding are the receivers whose locked messages must stay locked. Entities are made side by side.
 	holding []*azservicebus.Receiver
+	// guard is for holding.
+	guard sync.Mutex
 }
 
 // queueState is a queue and what shall be in it.
@@ -302,7 +305,9 @@ func (n *namespace) putAside(ctx context.Context, newReceiver func() (*azservice
 	if err != nil {
 		return err
 	}
+	n.guard.Lock()
 	n.holding = append(n.holding, receiver)
+	n.guard.Unlock()
 	return receiveExactly(ctx, receiver, locked, func(*azservicebus.ReceivedMessage) error { return nil })
 }
 
