@@ -175,10 +175,8 @@ fn check_object(file: &Path, scaled: &Scaled, context: &Context<'_>, checked: &m
     for written in &scaled.triggers {
         let mut report = report.about(written.index);
         match written.kind.as_str() {
-            "external" | "external-push" if trigger::is_ours(written) => {
-                ours.push(trigger::check(scaled, written, context, &mut report));
-            }
-            "external" | "external-push" => trigger::not_ours(&mut report, written),
+            _ if written.is_ours() => ours.push(trigger::check(scaled, written, context, &mut report)),
+            _ if written.is_external() => trigger::not_ours(&mut report, written),
             BUILT_IN => trigger::built_in(&mut report, written),
             "" => report.say(Severity::Error, Some(written.node.line), "the trigger has no type"),
             _ => {}

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use crate::manifest::{self, Content, Node, SyntaxError};
+use crate::trigger::are_ours;
 
 /// What stands for the namespace of an object that names none, as for `kubectl` without `--namespace`.
 pub const DEFAULT_NAMESPACE: &str = "default";
@@ -60,6 +61,11 @@ impl WrittenTrigger {
     /// Whether KEDA asks an external scaler for it.
     pub fn is_external(&self) -> bool {
         matches!(self.kind.as_str(), "external" | "external-push")
+    }
+
+    /// Whether that is this one.
+    pub fn is_ours(&self) -> bool {
+        self.is_external() && are_ours(metadata(self).map(|(key, _)| key))
     }
 }
 

@@ -19,7 +19,7 @@ mod target;
 mod value;
 
 pub use connection::{Connection, ConnectionProblem};
-pub(crate) use keys::KEDA_KEYS;
+pub(crate) use keys::{KEDA_KEYS, are_ours};
 pub use keys::{KEYS, likely_meant};
 pub use value::go_boolean;
 

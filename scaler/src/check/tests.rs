@@ -351,6 +351,8 @@ fn triggers_of_others_are_passed_over_and_built_in_ones_announced() {
     let with = |trigger: &str| findings(&format!("{SCALED_OBJECT}  - {trigger}\n"), None).concat();
     assert_eq!(with("{type: cron, metadata: {start: 0 8 * * *}}"), "");
     assert!(with("{type: external, metadata: {scalerAddress: 'gpu:1', profile: a100}}").contains("note"));
+    let cosmos = "{type: external, metadata: {scalerAddress: 'cosmos:4050', connectionFromEnv: COSMOS, databaseId: d}}";
+    assert!(with(cosmos).contains("note") && !with(cosmos).contains("error"), "{}", with(cosmos));
     assert!(with("{type: azure-servicebus, metadata: {queueName: a}}").contains("--migrate"));
     assert!(
         with("{metadata: {queueName: a}}")

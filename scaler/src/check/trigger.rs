@@ -11,8 +11,8 @@ use crate::config::Config;
 use crate::entity::Target;
 use crate::manifest::Node;
 use crate::scaled_object::{Scaled, ScaledKind, WrittenTrigger, metadata, not_a_text};
-use crate::trigger::{Connection, ConnectionProblem, KEDA_KEYS, KEYS, PolicyChoice, Trigger, go_boolean, likely_meant};
-use crate::trigger_authentication::{CONNECTION, Reference, TLS_PARAMETERS};
+use crate::trigger::{Connection, ConnectionProblem, PolicyChoice, Trigger, go_boolean};
+use crate::trigger_authentication::{Reference, TLS_PARAMETERS};
 
 const SCALER_ADDRESS: &str = "scalerAddress";
 const ENABLE_TLS: &str = "enableTLS";
@@ -20,14 +20,6 @@ const CONNECTION_FROM_ENV: &str = "connectionFromEnv";
 /// Stands for the connection string that only KEDA can look up.
 const SOME_CONNECTION_STRING: &str =
     "Endpoint=sb://checked.servicebus.windows.net/;SharedAccessKeyName=checked;SharedAccessKey=checked";
-
-/// Whether an external trigger is for this scaler: it has a key of ours, or something like one.
-pub(super) fn is_ours(trigger: &WrittenTrigger) -> bool {
-    let mut keys = metadata(trigger).map(|(key, _)| key).filter(|key| !KEDA_KEYS.contains(key)).peekable();
-    let is_known = |key: &str| KEYS.iter().any(|known| known.name == key) || key == CONNECTION;
-    // One that says nothing at all is more likely unfinished than somebody else's.
-    keys.peek().is_none() || keys.any(|key| is_known(key) || likely_meant(key).is_some())
-}
 
 /// Checks one trigger that is ours.
 pub(super) fn check(
@@ -309,6 +301,6 @@ pub(super) fn built_in(report: &mut Reporter<'_>, trigger: &WrittenTrigger) {
 
 /// What an external trigger of somebody else's is told.
 pub(super) fn not_ours(report: &mut Reporter<'_>, trigger: &WrittenTrigger) {
-    let text = "it has no metadata of this scaler's and is passed over as another scaler's";
+    let text = "it has no metadata that is this scaler's alone, such as queueName, and is passed over as another scaler's";
     report.say(Severity::Note, Some(trigger.node.line), text);
 }

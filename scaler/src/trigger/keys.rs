@@ -126,6 +126,19 @@ pub const KEYS: [Key; 16] = [
 pub(crate) const KEDA_KEYS: [&str; 7] =
     ["scalerAddress", "enableTLS", "unsafeSsl", "caCert", "tlsClientCert", "tlsClientKey", "tlsCertFile"];
 
+/// Keys that other external scalers have as well, so that they do not tell whose a trigger is.
+const SHARED_KEYS: [Key; 6] = [CONNECTION_FROM_ENV, NAMESPACE, CLOUD, ENDPOINT_SUFFIX, OPERATION, POLICY];
+
+/// Whether an external trigger with these keys is for this scaler: one of them is ours alone, or something like one that
+/// is.
+pub(crate) fn are_ours<'a>(keys: impl Iterator<Item = &'a str>) -> bool {
+    let is_telling =
+        |key: &'static str| !KEDA_KEYS.contains(&key) && !SHARED_KEYS.iter().any(|shared| shared.name == key);
+    let mut keys = keys.filter(|key| !KEDA_KEYS.contains(key)).peekable();
+    // One that says nothing at all is more likely unfinished than somebody else's.
+    keys.peek().is_none() || keys.any(|key| likely_meant(key).is_some_and(is_telling))
+}
+
 /// The known key that this unknown one was probably meant to be.
 pub fn likely_meant(unknown: &str) -> Option<&'static str> {
     // Far beyond any key, and comparing takes time that grows with the square of it.
@@ -168,6 +181,32 @@ mod tests {
             ("cacheTTL", "cacheTtl"),
         ] {
             assert_eq!(likely_meant(written), Some(meant), "{written}");
+        }
+    }
+
+    #[test]
+    fn a_trigger_is_known_by_a_key_that_nobody_else_has() {
+        for ours in [
+            &[][..],
+            &["scalerAddress", "enableTLS"],
+            &["queueName"],
+            &["topic_name", "namespace"],
+            &["connectionRef"],
+            &["policyprofile"],
+            &["messageCount"],
+            &["weights"],
+        ] {
+            assert!(are_ours(ours.iter().copied()), "{ours:?}");
+        }
+        for others in [
+            // KEDA's scaler for Azure Cosmos DB.
+            &["scalerAddress", "connectionFromEnv", "databaseId", "containerId", "leaseConnectionFromEnv"][..],
+            &["namespace", "cloud", "policy"],
+            &["Operation", "endpointsuffix"],
+            &["connection"],
+            &["scalerAdress", "profile"],
+        ] {
+            assert!(!are_ours(others.iter().copied()), "{others:?}");
         }
     }
 
