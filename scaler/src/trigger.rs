@@ -202,9 +202,7 @@ impl TriggerError {
 impl Trigger {
     /// Parses a trigger's metadata as KEDA forwards it.
     pub fn parse(metadata: &HashMap<String, String>) -> Result<Self, TriggerError> {
-        if let Some(key) = metadata.iter().filter(|(key, value)| holds_secret(key, value)).map(|(key, _)| key).min() {
-            return Err(TriggerError::SecretInMetadata { key: shown(key) });
-        }
+        no_secret(metadata, holds_secret)?;
         let mut warnings = Vec::new();
         let target = target::target(metadata, &mut warnings)?;
         let base = base(metadata)?;
@@ -243,11 +241,28 @@ pub fn policy_names() -> String {
     scaling::POLICIES.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", ")
 }
 
+/// Refuses a secret in metadata as it is written, before KEDA has it. A `…FromEnv` key names a variable there; what can be
+/// none is taken for the secret itself.
+pub(crate) fn no_written_secret(metadata: &HashMap<String, String>) -> Result<(), TriggerError> {
+    let is_no_variable = |key: &str, value: &str| key.ends_with("FromEnv") && value.contains(['=', ';']);
+    no_secret(metadata, |key, value| holds_secret(key, value) || is_no_variable(key, value))
+}
+
+fn no_secret(metadata: &HashMap<String, String>, is_secret: impl Fn(&str, &str) -> bool) -> Result<(), TriggerError> {
+    let secret = metadata.iter().filter(|(key, value)| is_secret(key, value)).map(|(key, _)| key).min();
+    secret.map_or(Ok(()), |key| Err(TriggerError::SecretInMetadata { key: shown(key) }))
+}
+
 /// Whether a secret is written into the metadata itself: under the key of that name, or a connection string under any
 /// other. What stands under a `…FromEnv` key is not written there; KEDA put it in.
 fn holds_secret(key: &str, value: &str) -> bool {
-    let is_connection_string = || value.contains("SharedAccessKey=") || value.contains("SharedAccessSignature");
-    key == CONNECTION || (!key.ends_with("FromEnv") && is_connection_string())
+    let is_connection_string = || {
+        // To a connection string, neither letter case nor blanks around its keys matter.
+        let value: String = value.chars().filter(|letter| !letter.is_whitespace()).collect();
+        let value = value.to_ascii_lowercase();
+        value.contains("sharedaccesskey=") || value.contains("sharedaccesssignature")
+    };
+    keys::bare(key) == CONNECTION || (!key.ends_with("FromEnv") && is_connection_string())
 }
 
 fn base(metadata: &HashMap<String, String>) -> Result<Base, TriggerError> {

@@ -128,6 +128,36 @@ fn mistakes_in_metadata_are_named_with_their_line() {
 }
 
 #[test]
+fn a_secret_is_refused_wherever_it_stands_and_not_repeated() {
+    let secret = "'Endpoint=sb://n.servicebus.windows.net/;SharedAccessKeyName=n;SharedAccessKey=s3cr3t'";
+    let lower = secret.to_ascii_lowercase();
+    let blank = secret.replace("AccessKey=", "AccessKey =");
+    for (key, value) in [
+        ("connectionFromEnv", secret),
+        ("otherFromEnv", "'s3cr3t;x'"),
+        ("queueName", &lower),
+        ("enableTLS", &blank),
+        ("scalerAddress", "SharedAccessSignature sr=x&sig=s3cr3t"),
+        ("Connection", "s3cr3t"),
+    ] {
+        let mut metadata = vec![("scalerAddress", "scaler:6000"), ("queueName", "orders"), ("connectionFromEnv", "C")];
+        metadata.retain(|(other, _)| *other != key);
+        metadata.push((key, value));
+        let metadata: String = metadata.iter().map(|(key, value)| format!("      {key}: {value}\n")).collect();
+        let (before, _) = SCALED_OBJECT.split_once("      scalerAddress").expect("its metadata");
+        // With its target, too, which has no such variable.
+        let deployment = "---\nkind: Deployment\nmetadata: {name: receiver, namespace: shop}\nspec:\n  template:\n    spec:\n      \
+                          containers: [{name: main, env: [{name: C, value: x}]}]\n";
+        for more in ["", deployment] {
+            let findings = findings(&format!("{before}{metadata}{more}"), None);
+            let [finding] = &findings[..] else { panic!("one finding expected for {key}, got {findings:#?}") };
+            assert!(finding.contains(&format!("error: {ABOUT_TRIGGER}metadata {key} is refused")), "{finding}");
+            assert!(!finding.contains("s3cr3t"), "{finding}");
+        }
+    }
+}
+
+#[test]
 fn keys_beside_the_metadata_are_checked() {
     let average = "metricType: AverageValue";
     let weighted = "      queueName: orders\n      connectionFromEnv: CONNECTION\n      policy: weighted\n";
@@ -330,7 +360,8 @@ fn jobs_have_rules_of_their_own() {
         .replace("ScaledObject", "ScaledJob")
         .replace("    metricType: AverageValue\n", "")
         .replace("minReplicaCount: 0", "minReplicaCount: 11");
-    let clamped = "f:11: warning: ScaledJob shop/receiver: minReplicaCount 11 is more than maxReplicaCount 10: KEDA takes 10";
+    let clamped =
+        "f:11: warning: ScaledJob shop/receiver: minReplicaCount 11 is more than maxReplicaCount 10: KEDA takes 10";
     assert!(findings(&least, None).concat().starts_with(clamped), "{:?}", findings(&least, None));
     assert_eq!(findings(&least.replace("  maxReplicaCount: 10\n", ""), None), Vec::<String>::new());
     let push = job.replace("type: external", "type: external-push");

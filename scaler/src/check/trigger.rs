@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::entity::Target;
 use crate::manifest::Node;
 use crate::scaled_object::{Scaled, ScaledKind, WrittenTrigger, metadata, not_a_text};
-use crate::trigger::{Connection, ConnectionProblem, PolicyChoice, Trigger, go_boolean};
+use crate::trigger::{Connection, ConnectionProblem, PolicyChoice, Trigger, go_boolean, no_written_secret};
 use crate::trigger_authentication::{Reference, TLS_PARAMETERS};
 
 const SCALER_ADDRESS: &str = "scalerAddress";
@@ -43,7 +43,6 @@ pub(super) fn check(
         };
         texts.insert(key.to_owned(), text);
     }
-    address(&texts, node, &line_of, report);
     let mut seen = Seen {
         index: trigger.index,
         line: node.line,
@@ -54,13 +53,18 @@ pub(super) fn check(
         cache_ttl_seconds: None,
     };
     let variable = texts.get(CONNECTION_FROM_ENV).map(|variable| variable.trim().to_owned());
-    if let Some(variable) = variable.as_deref().filter(|variable| !variable.is_empty()) {
-        texts.insert(CONNECTION_FROM_ENV.to_owned(), SOME_CONNECTION_STRING.to_owned());
-        if let Some(problem) = super::environment::missing(scaled, variable, context) {
-            report.say(Severity::Error, Some(line_of(CONNECTION_FROM_ENV)), &problem);
+    // While there is a secret, nothing else is said of the metadata: texts repeat values.
+    let parsed = no_written_secret(&texts).and_then(|()| {
+        address(&texts, node, &line_of, report);
+        if let Some(variable) = variable.as_deref().filter(|variable| !variable.is_empty()) {
+            texts.insert(CONNECTION_FROM_ENV.to_owned(), SOME_CONNECTION_STRING.to_owned());
+            if let Some(problem) = super::environment::missing(scaled, variable, context) {
+                report.say(Severity::Error, Some(line_of(CONNECTION_FROM_ENV)), &problem);
+            }
         }
-    }
-    let parsed = match Trigger::parse(&texts) {
+        Trigger::parse(&texts)
+    });
+    let parsed = match parsed {
         Ok(parsed) => Some(parsed),
         Err(error) => {
             report.say(Severity::Error, Some(error.key().map_or(node.line, line_of)), &error.to_string());
@@ -301,6 +305,7 @@ pub(super) fn built_in(report: &mut Reporter<'_>, trigger: &WrittenTrigger) {
 
 /// What an external trigger of somebody else's is told.
 pub(super) fn not_ours(report: &mut Reporter<'_>, trigger: &WrittenTrigger) {
-    let text = "it has no metadata that is this scaler's alone, such as queueName, and is passed over as another scaler's";
+    let text =
+        "it has no metadata that is this scaler's alone, such as queueName, and is passed over as another scaler's";
     report.say(Severity::Note, Some(trigger.node.line), text);
 }

@@ -156,7 +156,7 @@ pub fn likely_meant(unknown: &str) -> Option<&'static str> {
 }
 
 /// A key without what people write differently: letter case, underscores, hyphens, periods, blanks.
-fn bare(key: &str) -> String {
+pub(super) fn bare(key: &str) -> String {
     key.chars().filter(|character| character.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 

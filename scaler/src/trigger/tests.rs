@@ -287,6 +287,15 @@ fn a_secret_in_metadata_is_refused_and_not_repeated() {
         assert!(text.contains("connectionFromEnv") && text.contains("connectionRef"), "{text}");
         assert!(!text.contains("PLANTED"), "{text}");
     }
+    let lower = CONNECTION_STRING.to_ascii_lowercase();
+    let blank = CONNECTION_STRING.replace("AccessKey=", "AccessKey =");
+    for (key, value) in
+        [("queueName", lower.as_str()), ("namespace", &blank), ("Connection", "x"), ("connection_", "x")]
+    {
+        let error = with(&[(key, value)]).expect_err("a secret");
+        assert_eq!(error, TriggerError::SecretInMetadata { key: key.to_owned() });
+    }
+    assert!(with(&[("connectionFromEnv", &lower)]).is_ok(), "KEDA put it in");
 }
 
 /// The specification must be answered all the same, or the user's fallback is off.
