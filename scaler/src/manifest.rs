@@ -12,7 +12,7 @@ use granit_parser::{Event, Parser, ScalarStyle, Span, StructureStyle, options};
 
 /// The largest file that is read, in bytes; a Kubernetes object may have 1.5 MiB.
 pub(crate) const MAX_BYTES: usize = 16 * 1024 * 1024;
-/// The deepest nesting. Deep enough for any object, shallow enough for recursion.
+/// The deepest nesting, aliases followed. Deep enough for any object, shallow enough for recursion.
 const MAX_DEPTH: usize = 64;
 
 /// One node of a document and where it stands. Cheap to clone.
@@ -211,6 +211,8 @@ struct Open {
     start: Span,
     anchor: usize,
     is_flow: bool,
+    /// How deep its deepest part is nested in itself.
+    depth: usize,
     parts: Parts,
 }
 
@@ -223,7 +225,8 @@ enum Parts {
 struct Builder {
     documents: Vec<Node>,
     open: Vec<Open>,
-    anchors: HashMap<usize, Rc<Content>>,
+    /// What they name, and how deep that is nested in itself.
+    anchors: HashMap<usize, (Rc<Content>, usize)>,
 }
 
 impl Builder {
@@ -239,13 +242,16 @@ impl Builder {
                     || !is_other(text);
                 let text = text.clone().into_owned();
                 let content = Rc::new(if is_text { Content::Text(text) } else { Content::Other(text) });
-                self.anchors.insert(*anchor, content.clone());
-                self.put(Node { content, span: range(span), line: span.start.line(), is_alias: false }, span)
+                self.anchors.insert(*anchor, (content.clone(), 0));
+                self.put(Node { content, span: range(span), line: span.start.line(), is_alias: false }, span, 0)
             }
             Event::Alias(anchor) => {
-                let content = self.anchors.get(anchor).cloned();
-                let content = content.ok_or_else(|| wrong(span, "an alias stands inside what it names"))?;
-                self.put(Node { content, span: range(span), line: span.start.line(), is_alias: true }, span)
+                let named = self.anchors.get(anchor).cloned();
+                let (content, depth) = named.ok_or_else(|| wrong(span, "an alias stands inside what it names"))?;
+                if self.open.len() + depth > MAX_DEPTH {
+                    return Err(too_deep(span));
+                }
+                self.put(Node { content, span: range(span), line: span.start.line(), is_alias: true }, span, depth)
             }
             Event::SequenceStart(style, anchor, _) => self.begin(span, *style, *anchor, Parts::List(Vec::new())),
             Event::MappingStart(style, anchor, _) => {
@@ -258,17 +264,17 @@ impl Builder {
 
     fn begin(&mut self, start: Span, style: StructureStyle, anchor: usize, parts: Parts) -> Result<(), SyntaxError> {
         if self.open.len() >= MAX_DEPTH {
-            return Err(wrong(start, "it is nested too deeply"));
+            return Err(too_deep(start));
         }
         if let Some(Open { parts: Parts::Map { key: None, .. }, .. }) = self.open.last() {
             return Err(wrong(start, "a key must be a text"));
         }
-        self.open.push(Open { start, anchor, is_flow: style == StructureStyle::Flow, parts });
+        self.open.push(Open { start, anchor, is_flow: style == StructureStyle::Flow, depth: 0, parts });
         Ok(())
     }
 
     fn end(&mut self, span: Span) -> Result<(), SyntaxError> {
-        let Some(Open { start, anchor, is_flow, parts }) = self.open.pop() else { return Ok(()) };
+        let Some(Open { start, anchor, is_flow, depth, parts }) = self.open.pop() else { return Ok(()) };
         let last = match &parts {
             Parts::List(items) => items.last(),
             Parts::Map { entries, .. } => entries.iter().rev().find(|entry| !entry.is_merged).map(|entry| &entry.value),
@@ -280,12 +286,16 @@ impl Builder {
             Parts::List(items) => Content::List { items, is_flow },
             Parts::Map { entries, .. } => Content::Map { entries: merged(entries), is_flow },
         });
-        self.anchors.insert(anchor, content.clone());
+        self.anchors.insert(anchor, (content.clone(), depth + 1));
         let line = start.start.line();
-        self.put(Node { content, span: start_byte..end_byte, line, is_alias: false }, start)
+        self.put(Node { content, span: start_byte..end_byte, line, is_alias: false }, start, depth + 1)
     }
 
-    fn put(&mut self, node: Node, span: Span) -> Result<(), SyntaxError> {
+    /// Puts a node where it belongs; `depth` is how deep it is nested in itself.
+    fn put(&mut self, node: Node, span: Span, depth: usize) -> Result<(), SyntaxError> {
+        if let Some(open) = self.open.last_mut() {
+            open.depth = open.depth.max(depth);
+        }
         match self.open.last_mut().map(|open| &mut open.parts) {
             None if node.is_null() => {}
             None => self.documents.push(node),
@@ -368,6 +378,10 @@ fn range(span: Span) -> Range<usize> {
     span.byte_range().unwrap_or_default()
 }
 
+fn too_deep(span: Span) -> SyntaxError {
+    wrong(span, "it is nested too deeply")
+}
+
 fn wrong(span: Span, problem: &str) -> SyntaxError {
     SyntaxError { line: span.start.line(), problem: problem.to_owned() }
 }
@@ -420,6 +434,27 @@ items:
         let [document] = &words("a: &x {b: '1'}\nc: *x\n")[..] else { panic!("one document") };
         let alias = document.get("c").expect("c");
         assert!(alias.is_alias && alias.text("b") == Some("1"));
+    }
+
+    /// What is nested without end would end in the stack.
+    #[test]
+    fn aliases_do_not_nest_deeper_than_what_is_written_out() {
+        let nested = |deepest: usize| {
+            let mut text = String::from("- &a0 [x]\n");
+            for level in 1..=deepest {
+                text += &format!("- &a{level} [*a{}]\n", level - 1);
+            }
+            read(&text)
+        };
+        // The list around them all is one level, and a0 one.
+        assert!(nested(MAX_DEPTH - 2).is_ok());
+        for too_deep in [MAX_DEPTH - 1, 200_000] {
+            let error = nested(too_deep).expect_err("too deep");
+            assert_eq!((error.line, error.problem.as_str()), (MAX_DEPTH, "it is nested too deeply"));
+        }
+        let merged = format!("a: &a {}1{}\nb: {}", "{x: ".repeat(60), "}".repeat(60), "{y: ".repeat(5));
+        let merged = format!("{merged}{{<<: *a}}{}", "}".repeat(5));
+        assert!(read(&merged).is_err(), "by a merge key");
     }
 
     #[test]
