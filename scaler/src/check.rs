@@ -183,7 +183,7 @@ fn check_object(file: &Path, scaled: &Scaled, context: &Context<'_>, checked: &m
         }
     }
     if !ours.is_empty() {
-        object::check(scaled, &ours, &mut report);
+        object::check(scaled, &ours, context, &mut report);
     }
     checked.triggers += ours.len();
 }

@@ -1,10 +1,12 @@
 //! The rules about a `ScaledObject` or `ScaledJob` as a whole: what KEDA refuses, and what goes wrong without a word.
 //!
 //! KEDA's side is from its `apis/keda/v1alpha1/scaledobject_types.go` (`CheckReplicaCountBoundsAreValid`,
-//! `CheckFallbackValid`) and `pkg/scaling` (2.20 and 2.21).
+//! `CheckFallbackValid`), `scaledjob_types.go`, `scaletriggers_types.go` and `pkg/scaling` (2.20 and 2.21).
+
+use std::collections::HashSet;
 
 use super::finding::Severity;
-use super::{Reporter, Seen};
+use super::{Context, Reporter, Seen, environment};
 use crate::manifest::Node;
 use crate::scaled_object::{Scaled, ScaledKind};
 
@@ -18,10 +20,14 @@ const DEFAULT_MAX_REPLICAS: i64 = 100;
 const LONG_POLLING_INTERVAL: i64 = 60;
 
 /// Checks an object some of whose triggers are ours.
-pub(super) fn check(scaled: &Scaled, ours: &[Seen], report: &mut Reporter<'_>) {
+pub(super) fn check(scaled: &Scaled, ours: &[Seen], context: &Context<'_>, report: &mut Reporter<'_>) {
     let line = scaled.node.line;
     if scaled.name.is_empty() {
         report.say(Severity::Error, Some(line), "metadata.name is missing");
+    }
+    names(scaled, report);
+    if let Some((line, problem)) = environment::no_container(scaled, context) {
+        report.say(Severity::Error, Some(line), &problem);
     }
     replicas(scaled, report);
     intervals(scaled, ours, report);
@@ -65,6 +71,18 @@ pub(super) fn check(scaled: &Scaled, ours: &[Seen], report: &mut Reporter<'_>) {
     }
 }
 
+/// KEDA refuses two triggers of one name (`ValidateTriggers`), whosever they are.
+fn names(scaled: &Scaled, report: &mut Reporter<'_>) {
+    let mut taken = HashSet::new();
+    for trigger in &scaled.triggers {
+        let Some(name) = trigger.node.text("name").filter(|name| !name.is_empty()) else { continue };
+        if !taken.insert(name) {
+            let text = format!("name: {name:?} is another trigger's already, and KEDA refuses two of one name");
+            report.about(trigger.index).say(Severity::Error, Some(trigger.node.line_of("name")), &text);
+        }
+    }
+}
+
 fn replicas(scaled: &Scaled, report: &mut Reporter<'_>) {
     let Some(spec) = scaled.node.get("spec") else { return };
     let written = spec.whole("minReplicaCount");
@@ -73,7 +91,8 @@ fn replicas(scaled: &Scaled, report: &mut Reporter<'_>) {
     let line = Some(spec.line_of("minReplicaCount"));
     if scaled.kind == ScaledKind::ScaledJob {
         if let Some(most) = most.filter(|most| least > *most) {
-            let text = format!("minReplicaCount {least} is more than maxReplicaCount {most}: KEDA takes {most} for both");
+            let text =
+                format!("minReplicaCount {least} is more than maxReplicaCount {most}: KEDA takes {most} for both");
             report.say(Severity::Warning, line, &text);
         }
         return;

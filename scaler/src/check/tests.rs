@@ -324,6 +324,16 @@ fn other_objects_of_the_files_are_looked_into() {
     let with_it = deployment.replace("OTHER", "CONNECTION");
     assert_eq!(findings(&format!("{SCALED_OBJECT}{with_it}"), None), Vec::<String>::new());
 
+    let object = SCALED_OBJECT.replace("{name: receiver}", "{name: receiver, envSourceContainerName: side}");
+    let whole = with_it.replace("spec:\n  template", "spec:\n  selector: {matchLabels: {a: b}}\n  template");
+    let text = findings(&format!("{object}{whole}"), None).concat();
+    assert!(
+        text.starts_with("f:7: error: ScaledObject shop/receiver: envSourceContainerName: Deployment receiver has no"),
+        "{text}"
+    );
+    assert_eq!(findings(&format!("{object}{with_it}"), None), Vec::<String>::new(), "it may be a patch");
+    assert_eq!(findings(&format!("{object}{}", whole.replace("main", "side")), None), Vec::<String>::new());
+
     let authentication = "---\nkind: TriggerAuthentication\nmetadata: {name: sb, namespace: shop}\nspec:\n  secretTargetRef:\n  \
                           - {parameter: PARAMETER, name: s, key: k}\n";
     let by = SCALED_OBJECT.replace("    metricType: AverageValue\n", "    authenticationRef: {name: sb}\n");
@@ -346,6 +356,17 @@ fn two_triggers_that_count_the_same_are_noticed() {
         text.starts_with("f:22: warning: ScaledObject shop/receiver, trigger 1: it counts the same as trigger 0"),
         "{text}"
     );
+}
+
+#[test]
+fn triggers_have_names_of_their_own() {
+    let named = SCALED_OBJECT.replace("  - type: external\n", "  - type: external\n    name: one\n");
+    let with = |name: &str| {
+        findings(&format!("{named}  - {{type: cron, name: {name}, metadata: {{start: '0 8 * * *'}}}}\n"), None)
+    };
+    assert_eq!(with("two"), Vec::<String>::new());
+    let expected = "f:23: error: ScaledObject shop/receiver, trigger 1: name: \"one\" is another trigger's already";
+    assert!(with("one").concat().starts_with(expected), "{:?}", with("one"));
 }
 
 #[test]
