@@ -10,12 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use crate::bounded_file;
 use crate::config::Config;
-use crate::explain::Output;
 use crate::manifest::{self, Node};
 use crate::migrate::{self, MigrateOptions};
 use crate::scaled_object::{DEFAULT_NAMESPACE, Scaled};
@@ -50,7 +49,7 @@ pub struct CheckArgs {
     pub strict: bool,
     /// How to print it
     #[arg(long, default_value = "text", value_name = "FORMAT")]
-    pub output: Output,
+    pub output: CheckOutput,
     /// Print the one FILE with its built-in azure-servicebus triggers translated, everything else as it is; what the
     /// operator of the scaler must add to its config file goes to standard error
     #[arg(long, conflicts_with = "output")]
@@ -60,14 +59,23 @@ pub struct CheckArgs {
     pub migration: MigrateOptions,
 }
 
+/// How findings are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CheckOutput {
+    /// For people.
+    Text,
+    /// One JSON array with an object for each finding.
+    Json,
+}
+
 /// Runs `scaler check`.
 pub fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
     let CheckArgs { files, config, namespace, strict, output, migrate, migration } = args;
+    let config = config.as_deref().map(Config::read).transpose()?;
     if migrate {
         let [file] = &files[..] else { bail!("--migrate takes one FILE, and there are {}", files.len()) };
-        return migrate::run(file, &namespace, strict, migration);
+        return migrate::run(file, config.as_ref(), &namespace, strict, migration);
     }
-    let config = config.as_deref().map(Config::read).transpose()?;
     let mut findings = Vec::new();
     let mut read = Vec::new();
     for file in &files {
@@ -79,13 +87,13 @@ pub fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
     let checked = check(&read, config.as_ref(), &namespace);
     findings.extend(checked.findings);
     let mut text = match output {
-        Output::Text => String::new(),
-        Output::Json => {
+        CheckOutput::Text => String::new(),
+        CheckOutput::Json => {
             let all = Value::Array(findings.iter().map(Finding::json).collect());
             serde_json::to_string_pretty(&all).context("failed to encode the findings")? + "\n"
         }
     };
-    if output == Output::Text {
+    if output == CheckOutput::Text {
         for finding in &findings {
             writeln!(text, "{finding}").context("failed to format a finding")?;
         }

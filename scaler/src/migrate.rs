@@ -15,6 +15,7 @@ use clap::Args;
 use servicebus::Cloud;
 
 use crate::check::{self, BUILT_IN, Finding, Severity};
+use crate::config::Config;
 use crate::manifest::{Node, quoted};
 use crate::scaled_object::{Scaled, ScaledKind, WrittenTrigger, metadata};
 use crate::trigger::Trigger;
@@ -46,8 +47,15 @@ pub struct MigrateOptions {
     pub authentications: Vec<PathBuf>,
 }
 
-/// Runs `scaler check --migrate`. `namespace` is that of objects that name none.
-pub(crate) fn run(file: &Path, namespace: &str, strict: bool, options: MigrateOptions) -> anyhow::Result<ExitCode> {
+/// Runs `scaler check --migrate`. `config` is what the result is checked against; `namespace` is that of objects that name
+/// none.
+pub(crate) fn run(
+    file: &Path,
+    config: Option<&Config>,
+    namespace: &str,
+    strict: bool,
+    options: MigrateOptions,
+) -> anyhow::Result<ExitCode> {
     let MigrateOptions { push, scaler_address, authentications: files } = options;
     let at = |file: &Path| format!("{}", file.display());
     let text = check::read_text(file).with_context(|| at(file))?;
@@ -64,7 +72,8 @@ pub(crate) fn run(file: &Path, namespace: &str, strict: bool, options: MigrateOp
     // What the translation cannot know is whether the result is sound; the check knows.
     let result = check::objects(&migrated.text).context("the translation is not YAML any more; please report this")?;
     let name = PathBuf::from(format!("{} (translated)", file.display()));
-    let checked = check::check(&[(&name, result)], None, namespace);
+    let config = config.cloned().map(|config| with_needed(config, &migrated.needed));
+    let checked = check::check(&[(&name, result)], config.as_ref(), namespace);
     let mut findings: Vec<_> = migrated.notes.into_iter().map(|note| note.of(file)).collect();
     findings.extend(checked.findings.into_iter().filter(|finding| finding.severity > Severity::Note));
     let mut report = String::new();
@@ -80,6 +89,15 @@ pub(crate) fn run(file: &Path, namespace: &str, strict: bool, options: MigrateOp
     }
     std::io::stderr().lock().write_all(report.as_bytes()).context("failed to print what is to be done")?;
     Ok(check::exit_code(&findings, strict))
+}
+
+/// The config file as it will be: whoever is asked to add connections adds them before the result is applied.
+fn with_needed(mut config: Config, needed: &Needed) -> Config {
+    let added = Config::parse(&needed.yaml()).map(|added| added.connections).unwrap_or_default();
+    for (name, connection) in added {
+        config.connections.entry(name).or_insert(connection);
+    }
+    config
 }
 
 /// How to translate.

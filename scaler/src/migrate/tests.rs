@@ -1,7 +1,6 @@
 //! A file goes in, a file comes out: what changed, what stayed, and what the operator is asked for.
 
 use super::*;
-use crate::config::Config;
 use crate::config::connections::Names;
 
 const FILE: &str = "\

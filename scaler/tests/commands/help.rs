@@ -44,6 +44,8 @@ async fn the_help_of_check_is_complete() {
     ] {
         assert!(flat.contains(part), "{part:?} is missing in\n{flat}");
     }
+    let long = scaler(&["check", "--help"], "").await;
+    assert!(stdout(&long).contains("json: One JSON array with an object for each finding"), "{}", stdout(&long));
 }
 
 #[test]

@@ -53,6 +53,25 @@ async fn the_result_passes_the_check_and_the_rest_is_said() {
     assert!(checked.status.success(), "{}", stdout(&checked));
 }
 
+#[tokio::test]
+async fn the_result_is_checked_against_the_config_file() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("scaler.yaml");
+    let config = path.to_str().expect("a plain path");
+    let migrate = ["check", "--migrate", "--config", config, "-"];
+    let output = scaler(&migrate, BUILT_IN).await;
+    assert_eq!(output.status.code(), Some(1), "there is no such file");
+    assert!(stderr(&output).contains("failed to read config file"), "{}", stderr(&output));
+
+    std::fs::write(&path, "profiles: {gold: {policy: messageCount}}\n").expect("the file can be written");
+    let output = scaler(&migrate, BUILT_IN).await;
+    assert!(output.status.success(), "what is to be added is taken for added: {}", stderr(&output));
+    let silver = BUILT_IN.replace("queueName: orders", "queueName: orders\n      policyProfile: silver");
+    let output = scaler(&migrate, &silver).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("policyProfile: \"silver\" is not in"), "{}", stderr(&output));
+}
+
 /// By KEDA's own types, as far as `deploy` knows them.
 #[tokio::test]
 async fn the_result_is_what_keda_takes() {
