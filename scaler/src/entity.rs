@@ -3,8 +3,10 @@
 //! Plain data. Metadata becomes this in [`crate::trigger`]; [`crate::readings`] reads it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
 use regex::{Regex, RegexBuilder};
 
 mod go_syntax;
@@ -13,6 +15,9 @@ mod go_syntax;
 pub const MAX_PATTERN_BYTES: usize = 256;
 /// The most memory that one compiled pattern may take, in bytes.
 const MAX_COMPILED_BYTES: usize = 256 * 1024;
+/// Most patterns that are remembered compiled, or with what is wrong with them: they are matched at each reading of a
+/// listing. Nothing but time depends on it.
+const MAX_COMPILED: u64 = 64;
 
 /// A queue or a subscription.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -132,7 +137,7 @@ pub struct NamePattern {
 impl NamePattern {
     /// Checks a pattern, within limits of length and memory. The error says what is wrong, in one line.
     pub fn new(text: &str) -> Result<Self, String> {
-        compiled(text).map(|_| Self { text: text.into() })
+        compiled(text).map(|_| Self { text: text.into() }).map_err(|problem| problem.to_string())
     }
 
     /// As written.
@@ -140,17 +145,31 @@ impl NamePattern {
         &self.text
     }
 
-    /// Compiles it: what this returns says of a name whether the whole of it matches.
+    /// Compiled: what this returns says of a name whether the whole of it matches.
     pub fn matcher(&self) -> impl Fn(&str) -> bool + use<> {
         let compiled = compiled(&self.text).expect("it could be compiled when it was checked");
         move |name| compiled.is_match(name)
     }
 }
 
-fn compiled(text: &str) -> Result<Regex, String> {
+type Compiled = Result<Regex, Arc<str>>;
+
+static COMPILED: LazyLock<Cache<Box<str>, Compiled>> =
+    LazyLock::new(|| Cache::builder().max_capacity(MAX_COMPILED).eviction_policy(EvictionPolicy::lru()).build());
+
+fn compiled(text: &str) -> Compiled {
+    // What is too long must not take up the memory either.
     if text.len() > MAX_PATTERN_BYTES {
-        return Err(format!("it has {} bytes, more than {MAX_PATTERN_BYTES}", text.len()));
+        return Err(format!("it has {} bytes, more than {MAX_PATTERN_BYTES}", text.len()).into());
     }
+    COMPILED.get(text).unwrap_or_else(|| {
+        let compiled = compile(text).map_err(Arc::from);
+        COMPILED.insert(text.into(), compiled.clone());
+        compiled
+    })
+}
+
+fn compile(text: &str) -> Result<Regex, String> {
     // No group is left open or closed too often, so nothing can leave the parentheses put around it.
     let pattern = format!(r"\A(?:{})\z", go_syntax::translate(text)?);
     let mut builder = RegexBuilder::new(&pattern);
@@ -199,5 +218,23 @@ impl fmt::Display for Target {
                 write!(formatter, "{listing} that match {:?}", pattern.text())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_that_is_forgotten_is_compiled_again() {
+        let first = NamePattern::new("first-.*").expect("a sound pattern");
+        for number in 0..2 * MAX_COMPILED {
+            NamePattern::new(&format!("other-{number}")).expect("a sound pattern");
+        }
+        COMPILED.invalidate("first-.*");
+        let is_match = first.matcher();
+        assert!(is_match("first-1") && !is_match("other-1"));
+        assert!(NamePattern::new(&"a".repeat(MAX_PATTERN_BYTES + 1)).is_err());
+        assert!(!COMPILED.contains_key("a".repeat(MAX_PATTERN_BYTES + 1).as_str()), "it takes up no memory");
     }
 }

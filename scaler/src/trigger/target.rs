@@ -1,13 +1,7 @@
 //! What a trigger counts, from the keys that say so: a queue, a subscription, or all whose names match a pattern.
-//!
-//! Compiled patterns are remembered, since every call of KEDA's parses its metadata anew. The memory is bounded, and
-//! nothing depends on it but the time that parsing takes.
 
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
 
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
 use scaling::Key;
 
 use super::keys::{OPERATION, QUEUE_NAME, SUBSCRIPTION_NAME, TOPIC_NAME, USE_REGEX};
@@ -19,13 +13,6 @@ use crate::entity::{Entity, Listing, Matching, NamePattern, Operation, Target};
 const MAX_PATH: usize = 260;
 /// Longest name of a subscription, in characters.
 const MAX_SUBSCRIPTION: usize = 50;
-/// Most patterns that are remembered to be sound, or what is wrong with them.
-const MAX_PATTERNS: u64 = 1_000;
-
-type Compiled = Result<NamePattern, Arc<str>>;
-
-static PATTERNS: LazyLock<Cache<Box<str>, Compiled>> =
-    LazyLock::new(|| Cache::builder().max_capacity(MAX_PATTERNS).eviction_policy(EvictionPolicy::lru()).build());
 
 /// Reads the keys of the entity.
 pub(super) fn target(metadata: &HashMap<String, String>, warnings: &mut Vec<Warning>) -> Result<Target, TriggerError> {
@@ -91,17 +78,5 @@ fn is_name_character(character: char) -> bool {
 }
 
 fn pattern(key: &Key, text: &str) -> Result<NamePattern, TriggerError> {
-    let compiled = PATTERNS.get(text).unwrap_or_else(|| {
-        let compiled = NamePattern::new(text).map_err(Arc::from);
-        // What is too long must not take up the memory either.
-        if text.len() <= crate::entity::MAX_PATTERN_BYTES {
-            PATTERNS.insert(text.into(), compiled.clone());
-        }
-        compiled
-    });
-    compiled.map_err(|problem| TriggerError::Pattern {
-        key: key.name,
-        value: shown(text),
-        problem: problem.to_string(),
-    })
+    NamePattern::new(text).map_err(|problem| TriggerError::Pattern { key: key.name, value: shown(text), problem })
 }

@@ -200,15 +200,6 @@ fn patterns_that_are_none_or_too_large_are_refused() {
 }
 
 #[test]
-fn a_compiled_pattern_is_used_again() {
-    let compiled = || match sound(&[("queueName", "reused-[0-9]+"), ("useRegex", "true")]).target {
-        Target::Matching(matching) => matching.pattern,
-        Target::Entity(entity) => panic!("{entity}"),
-    };
-    assert!(std::ptr::eq(compiled().text(), compiled().text()));
-}
-
-#[test]
 fn wrong_policies_are_refused_with_those_there_are() {
     let text = with(&[("policy", "magic")]).expect_err("no such policy").to_string();
     assert!(text.contains("magic") && text.contains("messageCount") && text.contains("weighted"), "{text}");
