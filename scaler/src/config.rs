@@ -21,6 +21,7 @@ pub mod reload;
 
 use crate::bounded_file;
 use crate::config::connections::{ConnectionText, RegisteredConnection};
+use crate::trigger::{MAX_CACHE_TTL, MAX_MAX_STALENESS, shown};
 
 /// A config file with every key, and what each means: what `scaler config --example` prints.
 pub const EXAMPLE: &str = include_str!("config/example.yaml");
@@ -28,9 +29,9 @@ pub const EXAMPLE: &str = include_str!("config/example.yaml");
 /// The largest config file that is read, in bytes.
 const MAX_BYTES: usize = 1024 * 1024;
 /// What `cacheTtlSeconds` and its bounds may be.
-const CACHE_TTL_SECONDS: RangeInclusive<f64> = 0.0..=300.0;
+const CACHE_TTL_SECONDS: RangeInclusive<f64> = 0.0..=MAX_CACHE_TTL.as_secs_f64();
 /// What `maxStalenessSeconds` and its bounds may be.
-const MAX_STALENESS_SECONDS: RangeInclusive<f64> = 0.0..=1_200.0;
+const MAX_STALENESS_SECONDS: RangeInclusive<f64> = 0.0..=MAX_MAX_STALENESS.as_secs_f64();
 /// What a budget may be, in credits a second.
 const CREDITS_PER_SECOND: RangeInclusive<f64> = 1.0..=1_000_000.0;
 
@@ -235,6 +236,15 @@ impl Config {
         file.unwrap_or_default().checked()
     }
 
+    /// The profile of this name. The error names those there are.
+    pub fn profile(&self, name: &str) -> Result<&Profile, UnknownProfile> {
+        self.profiles.get(name).ok_or_else(|| {
+            let known = self.profiles.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let known = if known.is_empty() { "none".to_owned() } else { known };
+            UnknownProfile { profile: shown(name), known }
+        })
+    }
+
     /// How old readings may be for a trigger that asks for this, where it does. What is asked for must be within the
     /// operator's bounds; the error names key, value and bounds.
     pub fn freshness_for(
@@ -257,6 +267,16 @@ impl Config {
             )?,
         })
     }
+}
+
+/// A trigger names a profile that is not there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("metadata policyProfile: {profile:?} is not in the scaler's config file; known there: {known}")]
+pub struct UnknownProfile {
+    /// The profile asked for.
+    pub profile: String,
+    /// Those there are.
+    pub known: String,
 }
 
 /// A trigger asks for what the operator does not allow.
@@ -341,7 +361,7 @@ fn profile(name: &str, keys: BTreeMap<String, Scalar>) -> Result<Profile, String
     let mut settings: Settings = keys.into_iter().map(|(key, value)| (key, value.into())).collect();
     let policy = settings
         .remove("policy")
-        .ok_or_else(|| format!("profile {name:?} has no `policy`; allowed are {}", crate::trigger::policy_names()))?;
+        .ok_or_else(|| format!("profile {name:?} has no `policy`; allowed are {}", scaling::policy_names()))?;
     scaling::build_policy(&policy, Base::default(), &settings).map_err(|error| format!("profile {name:?}: {error}"))?;
     Ok(Profile { policy, settings })
 }

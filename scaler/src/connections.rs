@@ -20,10 +20,7 @@ use crate::credentials::{Credentials, Loaded};
 use crate::endpoints::{AllowedEndpoints, Destination, EndpointRefused};
 use crate::keyed_hash::{Digest, KeyedHash};
 use crate::tenants::{LimitReached, Tenants};
-use crate::trigger::{Connection, ConnectionProblem, Trigger};
-
-/// Callers' texts longer than this are cut in errors.
-const MAX_SHOWN: usize = 64;
+use crate::trigger::{Connection, ConnectionProblem, Trigger, shown};
 
 /// Why a trigger gets no access.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -235,10 +232,6 @@ fn within(reach: &Reach, namespace: &str, endpoint_suffix: Option<&str>) -> Resu
     let host = format!("{}.{}", shown(namespace), suffix.to_ascii_lowercase());
     let is_within = reach.namespaces.contains(namespace) && suffix.eq_ignore_ascii_case(&reach.endpoint_suffix);
     if is_within { Ok(host) } else { Err(host) }
-}
-
-fn shown(text: &str) -> String {
-    text.chars().take(MAX_SHOWN).collect()
 }
 
 #[cfg(test)]

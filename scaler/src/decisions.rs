@@ -9,7 +9,7 @@ use scaling::{Decision, Policy};
 use tokio::sync::watch;
 
 use crate::access::Access;
-use crate::config::{Config, ConfigHandle, Freshness, OutOfBounds};
+use crate::config::{ConfigHandle, Freshness, OutOfBounds, UnknownProfile};
 use crate::connections::{AccessRefused, Connections};
 use crate::entity::Target;
 use crate::readings::{Readings, Seen};
@@ -38,13 +38,8 @@ pub(crate) enum Refusal {
     #[error(transparent)]
     Freshness(#[from] OutOfBounds),
     /// The profile is not in the config file.
-    #[error("metadata policyProfile: {profile:?} is not in the scaler's config file; known there: {known}")]
-    UnknownProfile {
-        /// The profile asked for.
-        profile: String,
-        /// Those there are.
-        known: String,
-    },
+    #[error(transparent)]
+    Profile(#[from] UnknownProfile),
     /// `GetMetrics` was asked for a metric that is not this trigger's.
     #[error("metricName: {asked:?} is not this trigger's metric, which is {own:?}")]
     OtherMetric {
@@ -67,13 +62,6 @@ pub(crate) enum Refusal {
     /// The call took too long.
     #[error("no answer within {0:?}")]
     Deadline(Duration),
-}
-
-fn known_profiles(config: &Config) -> String {
-    if config.profiles.is_empty() {
-        return "none".to_owned();
-    }
-    config.profiles.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
 impl Refusal {
@@ -151,10 +139,7 @@ impl Decisions {
         let (policy, settings) = match &trigger.policy {
             PolicyChoice::Inline { policy, settings } => (policy, settings),
             PolicyChoice::Profile(name) => {
-                let profile = config
-                    .profiles
-                    .get(name)
-                    .ok_or_else(|| Refusal::UnknownProfile { profile: name.clone(), known: known_profiles(&config) })?;
+                let profile = config.profile(name)?;
                 (&profile.policy, &profile.settings)
             }
         };

@@ -52,7 +52,7 @@ pub(crate) fn activity(decision: &Decision) -> IsActiveResponse {
 pub(crate) fn status(refusal: &Refusal) -> Status {
     let code = match refusal {
         Refusal::Trigger(_) | Refusal::OtherMetric { .. } | Refusal::Freshness(_) => Code::InvalidArgument,
-        Refusal::UnknownProfile { .. } => Code::FailedPrecondition,
+        Refusal::Profile(_) => Code::FailedPrecondition,
         Refusal::Access(refused) => match refused {
             AccessRefused::Connection(_)
             | AccessRefused::KubernetesNamespace(_)
@@ -93,6 +93,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::UnknownProfile;
     use crate::endpoints::EndpointRefused;
     use crate::tenants::LimitReached;
     use crate::trigger::{ConnectionProblem, TriggerError};
@@ -148,7 +149,7 @@ mod tests {
             (access(other_namespace), Code::PermissionDenied),
             (access(AccessRefused::NoCredential { connection: "a".to_owned() }), Code::FailedPrecondition),
             (access(limit.into()), Code::ResourceExhausted),
-            (Refusal::UnknownProfile { profile: "a".to_owned(), known: "b".to_owned() }, Code::FailedPrecondition),
+            (UnknownProfile { profile: "a".to_owned(), known: "b".to_owned() }.into(), Code::FailedPrecondition),
             (read(ReadFailure::NotFound("gone".to_owned())), Code::NotFound),
             (read(ReadFailure::Unauthorized("no".to_owned())), Code::Unauthenticated),
             (read(throttled), Code::Unavailable),

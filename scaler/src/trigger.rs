@@ -24,16 +24,17 @@ pub use keys::{KEYS, likely_meant};
 pub use value::go_boolean;
 
 use keys::{ACTIVATION_MESSAGE_COUNT, CACHE_TTL, MAX_STALENESS, MESSAGE_COUNT, POLICY, POLICY_PROFILE};
-use value::{shown, text};
+pub(crate) use value::shown;
+use value::text;
 
 const CONNECTION: &str = "connection";
 
 /// Far beyond any use, and small enough that value and target stay exact in KEDA's thousandths.
 const MAX_MESSAGE_COUNT: u32 = 1_000_000;
 /// The longest `cacheTtl`.
-const MAX_CACHE_TTL: Duration = Duration::from_mins(5);
+pub(crate) const MAX_CACHE_TTL: Duration = Duration::from_mins(5);
 /// The longest `maxStaleness`.
-const MAX_MAX_STALENESS: Duration = Duration::from_mins(20);
+pub(crate) const MAX_MAX_STALENESS: Duration = Duration::from_mins(20);
 
 /// A trigger whose metadata is sound.
 #[derive(Clone, Debug)]
@@ -234,11 +235,6 @@ impl Trigger {
     pub fn built_in_metric_name(&self) -> String {
         metric_name::built_in_metric_name(&self.target)
     }
-}
-
-/// The names of all policies, for texts.
-pub fn policy_names() -> String {
-    scaling::POLICIES.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", ")
 }
 
 /// Refuses a secret in metadata as it is written, before KEDA has it. A `…FromEnv` key names a variable there; what can be

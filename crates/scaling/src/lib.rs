@@ -10,6 +10,6 @@ mod reading;
 pub use metric::metric_value;
 pub use policy::{
     Base, BaseError, DEFAULT_POLICY, Decision, Entry, Key, KeyError, POLICIES, Policy, PolicyError, Settings,
-    build_policy,
+    build_policy, policy_names,
 };
 pub use reading::{Counts, EntityStatus, Moment, Reading, Window};

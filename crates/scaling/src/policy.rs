@@ -131,7 +131,7 @@ impl KeyError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
     /// There is no policy of this name.
-    #[error("policy: {0:?} does not exist; allowed are {known}", known = names())]
+    #[error("policy: {0:?} does not exist; allowed are {known}", known = policy_names())]
     Unknown(String),
     /// The policy does not know this key.
     #[error("policy {policy} has no key {key:?}; allowed are {known}")]
@@ -167,7 +167,8 @@ fn shown(number: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-fn names() -> String {
+/// The names of all policies, for texts.
+pub fn policy_names() -> String {
     POLICIES.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", ")
 }
 

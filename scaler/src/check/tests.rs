@@ -289,7 +289,7 @@ fn the_config_file_is_asked_where_there_is_one() {
         ),
         (
             "connectionFromEnv: C\n      policyProfile: silver",
-            "f:22: error: TRIGGERmetadata policyProfile: \"silver\" is not in the config file; known there: gold, plain",
+            "f:22: error: TRIGGERmetadata policyProfile: \"silver\" is not in the scaler's config file; known there: gold, plain",
         ),
         (
             "connectionFromEnv: C\n      cacheTtl: 1s",

@@ -137,14 +137,9 @@ fn configured(
 ) {
     let mut error = |key: &str, text: &str| report.say(Severity::Error, Some(line_of(key)), text);
     if let PolicyChoice::Profile(profile) = &trigger.policy
-        && !config.profiles.contains_key(profile)
+        && let Err(unknown) = config.profile(profile)
     {
-        let known = config.profiles.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-        let known = if known.is_empty() { "none" } else { &known };
-        error(
-            "policyProfile",
-            &format!("metadata policyProfile: {profile:?} is not in the config file; known there: {known}"),
-        );
+        error("policyProfile", &unknown.to_string());
     }
     let wish = trigger.freshness;
     if let Err(out_of_bounds) = config.freshness_for(wish.cache_ttl, wish.max_staleness) {

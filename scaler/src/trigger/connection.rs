@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use servicebus::{Cloud, ConnectionString, ConnectionStringError};
 
 use super::keys::{CLOUD, CONNECTION_FROM_ENV, CONNECTION_REF, ENDPOINT_SUFFIX, NAMESPACE};
-use super::value::{text, wrong};
+use super::value::{shown, text, wrong};
 use super::{TriggerError, Warning};
 use crate::endpoints::{EndpointSuffix, is_connection_name, is_namespace_name, is_private_cloud};
 
@@ -70,7 +70,7 @@ pub(super) fn connection(
             Ok(Connection::FromEnvironment(ConnectionString::parse(value).map_err(ConnectionProblem::Invalid)))
         }
         (None, None) => Ok(Connection::FromEnvironment(Err(match text(metadata, &NAMESPACE) {
-            Some(namespace) => ConnectionProblem::NamespaceAlone(super::value::shown(namespace)),
+            Some(namespace) => ConnectionProblem::NamespaceAlone(shown(namespace)),
             None => ConnectionProblem::Unresolved,
         }))),
     }

@@ -73,7 +73,7 @@ pub(super) fn wrong(key: &Key, value: &str) -> TriggerError {
 }
 
 /// A caller's text, cut when long.
-pub(super) fn shown(value: &str) -> String {
+pub(crate) fn shown(value: &str) -> String {
     match value.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => format!("{}…", &value[..end]),
         None => value.to_owned(),
