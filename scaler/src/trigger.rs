@@ -254,9 +254,9 @@ fn no_secret(metadata: &HashMap<String, String>, is_secret: impl Fn(&str, &str) 
 fn holds_secret(key: &str, value: &str) -> bool {
     let is_connection_string = || {
         // To a connection string, neither letter case nor blanks around its keys matter.
-        let value: String = value.chars().filter(|letter| !letter.is_whitespace()).collect();
         let value = value.to_ascii_lowercase();
-        value.contains("sharedaccesskey=") || value.contains("sharedaccesssignature")
+        let mut behind_name = value.split("sharedaccesskey").skip(1);
+        behind_name.any(|rest| rest.trim_start().starts_with('=')) || value.contains("sharedaccesssignature")
     };
     keys::bare(key) == CONNECTION || (!key.ends_with("FromEnv") && is_connection_string())
 }
