@@ -27,6 +27,7 @@ mod decisions;
 pub mod endpoints;
 pub mod entity;
 mod explain;
+mod explanation;
 mod incoming;
 mod keyed_hash;
 mod known_triggers;
