@@ -9,18 +9,23 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::{ArgGroup, Args, ValueEnum};
-use serde_json::{Value, json};
+use secrecy::zeroize::Zeroizing;
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::administration::AdministrationSource;
+use crate::bounded_file;
+use crate::check;
 use crate::config::{Config, ConfigHandle};
 use crate::connections::Connections;
 use crate::decisions::{Decisions, Judged};
 use crate::endpoints::EndpointArgs;
 use crate::entity::{Operation, Target};
+use crate::explanation::View;
 use crate::metrics::Metrics;
 use crate::readings::{Matched, Readings};
 use crate::reply;
@@ -36,13 +41,15 @@ const CONNECTION_REF: &str = "connectionRef";
 const CONNECTION_FROM_ENV: &str = "connectionFromEnv";
 /// Where the connection string is looked for when nothing says otherwise; the worker's and sender's name for it.
 const DEFAULT_VARIABLE: &str = "SERVICEBUS_CONNECTION_STR";
+/// The largest file with a connection string that is read, in bytes.
+const MAX_SECRET_BYTES: usize = 64 * 1024;
 
 /// The flags of `scaler explain`.
 #[derive(Args, Clone, Debug)]
 #[command(group(ArgGroup::new("trigger").args(["scaled_object", "queue", "topic", "metadata"]).required(true).multiple(true)))]
 pub struct ExplainArgs {
-    /// Manifest (YAML) of a `ScaledObject` or `ScaledJob` whose external triggers to explain; its `…FromEnv` keys name
-    /// variables of this process
+    /// Manifest (YAML) of a `ScaledObject` or `ScaledJob` whose triggers for this scaler to explain; `-` is standard input;
+    /// its `…FromEnv` keys name variables of this process
     #[arg(long, value_name = "FILE", conflicts_with_all = ["queue", "topic", "metadata"])]
     pub scaled_object: Option<PathBuf>,
     /// Queue to explain; short for --metadata queueName=NAME
@@ -105,9 +112,8 @@ pub(crate) async fn run(args: ExplainArgs, shutdown: CancellationToken) -> anyho
     } = args;
     let connection = connection_string_file.as_deref().map(secret_from).transpose()?;
     let triggers = if let Some(path) = scaled_object {
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("failed to read --scaled-object {}", path.display()))?;
-        external_triggers(&text, &namespace, variable).with_context(|| format!("--scaled-object {}", path.display()))?
+        let triggers = check::read_text(&path).and_then(|text| Ok(external_triggers(&text, &namespace, variable)?));
+        triggers.with_context(|| format!("--scaled-object {}", path.display()))?
     } else {
         let short = [
             (QUEUE_NAME, queue),
@@ -125,44 +131,61 @@ pub(crate) async fn run(args: ExplainArgs, shutdown: CancellationToken) -> anyho
     let connections = Connections::new(endpoints.allowed(true), config.clone());
     connections.load().await;
     let decisions = Decisions::new(readings, config, connections);
-    let mut explanations = Vec::new();
-    for mut external in triggers {
+    let (mut explanations, mut failures) = (Vec::new(), Vec::new());
+    for external in triggers {
         let place = place(&external);
-        if let Some(text) = &connection {
-            if external.metadata.contains_key(CONNECTION_REF) {
-                bail!(
-                    "{place}: it reads by connectionRef, for which --connection-string-file is no answer; leave it out"
-                );
+        let connection = connection.as_deref().map(String::as_str);
+        tokio::select! {
+            explained = explanation(external, connection, &decisions) => match explained.context(place) {
+                Ok(explanation) => explanations.push(explanation),
+                Err(failure) => failures.push(failure),
+            },
+            () = shutdown.cancelled() => {
+                failures.push(anyhow!("stopped before there was an answer"));
+                break;
             }
-            external.metadata.insert(CONNECTION_FROM_ENV.to_owned(), text.clone());
         }
-        let explained = async {
-            let trigger = Trigger::parse(&external.metadata)?;
-            if matches!(trigger.connection, Connection::FromEnvironment(Err(ConnectionProblem::Unresolved))) {
-                bail!(
-                    "no connection string: set the environment variable that connectionFromEnv names (without that key, \
-                     {DEFAULT_VARIABLE}), or give --connection-string-file"
-                );
-            }
-            let host = decisions.query(&external.namespace, &trigger)?.access.host().to_owned();
-            let judged = decisions.judge(&external.namespace, &trigger).await?;
-            anyhow::Ok(Explanation { external, trigger, host, judged })
-        };
-        let explanation = tokio::select! {
-            explanation = explained => explanation.context(place)?,
-            () = shutdown.cancelled() => bail!("stopped before there was an answer"),
-        };
-        explanations.push(explanation);
     }
-    let text = match output {
-        Output::Text => explanations.iter().map(Explanation::text).collect::<Vec<_>>().join("\n"),
-        Output::Json => {
-            let all = Value::Array(explanations.iter().map(Explanation::json).collect());
-            serde_json::to_string_pretty(&all).context("failed to encode the explanation")? + "\n"
+    // What is known is said, whatever the other triggers lack.
+    if !explanations.is_empty() {
+        let text = match output {
+            Output::Text => explanations.iter().map(Explanation::text).collect::<Vec<_>>().join("\n"),
+            Output::Json => {
+                let all: Vec<_> = explanations.iter().map(Explanation::json).collect();
+                serde_json::to_string_pretty(&all).context("failed to encode the explanation")? + "\n"
+            }
+        };
+        std::io::stdout().lock().write_all(text.as_bytes()).context("failed to print the explanation")?;
+    }
+    let last = failures.pop();
+    for failure in failures {
+        writeln!(std::io::stderr().lock(), "{}: {failure:#}", crate::NAME).context("failed to print a failure")?;
+    }
+    last.map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+/// Reads and decides for one trigger; `connection` is the connection string to read by, if one was given.
+async fn explanation(
+    mut external: ExternalTrigger,
+    connection: Option<&str>,
+    decisions: &Decisions,
+) -> anyhow::Result<Explanation> {
+    if let Some(text) = connection {
+        if external.metadata.contains_key(CONNECTION_REF) {
+            bail!("it reads by connectionRef, for which --connection-string-file is no answer; leave it out");
         }
-    };
-    std::io::stdout().lock().write_all(text.as_bytes()).context("failed to print the explanation")?;
-    Ok(ExitCode::SUCCESS)
+        external.metadata.insert(CONNECTION_FROM_ENV.to_owned(), text.to_owned());
+    }
+    let trigger = Trigger::parse(&external.metadata)?;
+    if matches!(trigger.connection, Connection::FromEnvironment(Err(ConnectionProblem::Unresolved))) {
+        bail!(
+            "no connection string: set the environment variable that connectionFromEnv names (without that key, \
+             {DEFAULT_VARIABLE}), or give --connection-string-file"
+        );
+    }
+    let host = decisions.query(&external.namespace, &trigger)?.access.host().to_owned();
+    let judged = decisions.judge(&external.namespace, &trigger).await?;
+    Ok(Explanation { external, trigger, host, judged })
 }
 
 /// Which trigger it is about, for texts.
@@ -196,10 +219,14 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-fn secret_from(path: &Path) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("failed to read --connection-string-file {}", path.display()))?;
-    Ok(text.trim().to_owned())
+/// Not by [`crate::secret_file`]: whoever calls this may give a pipe.
+fn secret_from(path: &Path) -> anyhow::Result<Zeroizing<String>> {
+    let place = || format!("failed to read --connection-string-file {}", path.display());
+    // Room for all of it at once: a pipe does not say how much there is.
+    let mut content = Zeroizing::new(Vec::with_capacity(MAX_SECRET_BYTES + 1));
+    bounded_file::read_into(path, MAX_SECRET_BYTES, &mut content).with_context(place)?;
+    let text = std::str::from_utf8(&content).with_context(place)?;
+    Ok(Zeroizing::new(text.trim().to_owned()))
 }
 
 /// One trigger, what is known of what it counts, and what the scaler makes of it.
@@ -209,6 +236,19 @@ struct Explanation {
     /// The namespace's host.
     host: String,
     judged: Judged,
+}
+
+/// For machines.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ExplanationText<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    trigger_index: usize,
+    host: &'a str,
+    policy: String,
+    #[serde(flatten)]
+    view: View,
 }
 
 impl Explanation {
@@ -222,45 +262,16 @@ impl Explanation {
         }
     }
 
-    fn json(&self) -> Value {
+    fn json(&self) -> impl Serialize {
         let Self { external, trigger, host, judged } = self;
-        let reading = judged.seen.newest();
-        let counts = &reading.counts;
-        let specification = reply::specification(trigger);
-        let metrics = reply::metrics(trigger, &judged.decision);
-        json!({
-            "namespace": external.namespace,
-            "name": external.name,
-            "triggerIndex": external.index,
-            "target": trigger.target.to_string(),
-            "host": host,
-            "reading": {
-                "active": counts.active,
-                "deadLetter": counts.dead_letter,
-                "scheduled": counts.scheduled,
-                "transfer": counts.transfer,
-                "transferDeadLetter": counts.transfer_dead_letter,
-                "status": format!("{:?}", reading.status),
-                "requiresSession": reading.requires_session,
-                "lockDurationSeconds": judged.seen.locks.map(|locks| locks.duration.as_secs_f64()),
-                "maxDeliveryCount": judged.seen.locks.map(|locks| locks.max_delivery_count),
-                "ageSeconds": judged.seen.age.as_secs_f64(),
-                "matched": judged.seen.matched.map(|matched| {
-                    json!({ "counted": matched.counted, "disabled": matched.disabled })
-                }),
-            },
-            "policy": self.policy(),
-            "decision": {
-                "replicas": judged.decision.replicas,
-                "active": judged.decision.active,
-                "why": judged.decision.why,
-            },
-            "metricName": trigger.metric_name(),
-            "targetSize": specification.metric_specs[0].target_size,
-            "metricValue": metrics.metric_values[0].metric_value_float,
-            "isActive": reply::activity(&judged.decision).result,
-            "warnings": trigger.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        })
+        ExplanationText {
+            namespace: &external.namespace,
+            name: &external.name,
+            trigger_index: external.index,
+            host,
+            policy: self.policy(),
+            view: View::of(trigger, judged, Duration::ZERO),
+        }
     }
 
     fn text(&self) -> String {

@@ -142,8 +142,8 @@ pub enum ScaledObjectError {
     /// No `ScaledObject` and no `ScaledJob` among its documents.
     #[error("it holds no ScaledObject and no ScaledJob")]
     NoScaledObject,
-    /// No external trigger in any of them.
-    #[error("no trigger in it has the type external or external-push")]
+    /// No external trigger in any of them, or others' alone.
+    #[error("no trigger in it has the type external or external-push and a key of this scaler's, such as queueName")]
     NoExternalTrigger,
     /// A part has the wrong form.
     #[error("{place}: {problem}")]
@@ -155,7 +155,7 @@ pub enum ScaledObjectError {
     },
 }
 
-/// Finds the external triggers in a file of one or more YAML documents. `namespace` is that of objects that name none;
+/// Finds the external triggers for this scaler in a file of one or more YAML documents. `namespace` is that of objects that name none;
 /// `environment` looks up a variable of the scale target.
 pub fn external_triggers(
     text: &str,
@@ -176,7 +176,7 @@ pub fn external_triggers(
         if !object.spec("triggers").is_some_and(|triggers| matches!(&*triggers.content, Content::List { .. })) {
             return Err(form(format!("{} {}", object.kind, object.name), "spec.triggers must be a list"));
         }
-        for trigger in object.triggers.iter().filter(|trigger| trigger.is_external()) {
+        for trigger in object.triggers.iter().filter(|trigger| trigger.is_ours()) {
             let texts = metadata(trigger).map(|(key, value)| match value {
                 Ok(text) => Ok((key.to_owned(), text.to_owned())),
                 Err(other) => Err(ScaledObjectError::Form {
@@ -240,6 +240,8 @@ spec:
   - type: cron
     metadata: {start: '0 8 * * *'}
   - type: external
+    metadata: {scalerAddress: 'cosmos:4050', connectionFromEnv: CONNECTION, databaseId: 5}
+  - type: external
     metadata: {scalerAddress: 'scaler:6000', queueName: orders, connectionFromEnv: CONNECTION, otherFromEnv: UNSET}
 ";
 
@@ -251,7 +253,7 @@ spec:
     fn external_triggers_are_found_and_resolved_as_keda_does() {
         let triggers = external_triggers(FILE, DEFAULT_NAMESPACE, environment).expect("a good file");
         let [trigger] = &triggers[..] else { panic!("one external trigger, got {triggers:?}") };
-        assert_eq!((trigger.name.as_str(), trigger.namespace.as_str(), trigger.index), ("receiver", "demo", 1));
+        assert_eq!((trigger.name.as_str(), trigger.namespace.as_str(), trigger.index), ("receiver", "demo", 2));
         assert_eq!(trigger.metadata["connectionFromEnv"], "Endpoint=sb://here");
         assert_eq!(trigger.metadata["queueName"], "orders");
         assert!(!trigger.metadata.contains_key("otherFromEnv"), "an unset variable is left out");

@@ -50,7 +50,7 @@ async fn subscriptions_patterns_and_references_are_explained() {
     let explanations: Value = serde_json::from_str(stdout(&output)).expect("JSON");
     let one = &explanations[0];
     assert_eq!((&one["metricValue"], &one["metricName"]), (&5.0.into(), &"azure-servicebus-queue-regex".into()));
-    assert_eq!(one["reading"]["matched"], serde_json::json!({ "counted": 2, "disabled": 0 }));
+    assert_eq!(one["matched"], serde_json::json!({ "counted": 2, "disabled": 0 }));
 
     let forbidden = [&subscription[..], &["--connection-ref", "own", "--namespace", "bank"]].concat();
     let output = explain(&forbidden).await;
@@ -60,4 +60,53 @@ async fn subscriptions_patterns_and_references_are_explained() {
         "{}",
         stderr(&output)
     );
+}
+
+/// Each trigger is answered for itself: others' are none of ours, and one that cannot be read takes nothing from the rest.
+#[tokio::test]
+async fn what_can_be_explained_of_a_file_is() {
+    let broker = Broker::start(Options { queues: vec![QueueOptions::new("orders")], ..Options::default() });
+    let broker = broker.await.expect("a broker on a free port starts");
+    send(broker.connection_string(), "orders", 3).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("secret");
+    std::fs::write(&path, broker.connection_string()).expect("the file can be written");
+    let secret = path.to_str().expect("a plain path");
+    let explain = ["explain", "--scaled-object", "-", "--connection-string-file", secret];
+    let file = |triggers: &[&str]| {
+        let triggers: String =
+            triggers.iter().map(|metadata| format!("  - {{type: external, metadata: {metadata}}}\n")).collect();
+        format!("kind: ScaledObject\nmetadata: {{name: a}}\nspec:\n  triggers:\n{triggers}")
+    };
+    let (ours, others) = ("{queueName: orders}", "{connectionFromEnv: COSMOS, databaseId: d}");
+
+    let output = scaler(&explain, &file(&[others, ours])).await;
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stdout(&output).starts_with("trigger    default/a, trigger 1\n"), "{}", stdout(&output));
+
+    let output = scaler(&explain, &file(&["{queueName: gone}", ours, "{queueName: a b}"])).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).starts_with("trigger    default/a, trigger 1\n"), "{}", stdout(&output));
+    let lines: Vec<_> = stderr(&output).lines().collect();
+    let [gone, wrong] = &lines[..] else { panic!("a line for each failure, got {lines:?}") };
+    assert!(gone.starts_with("scaler: default/a, trigger 0: ") && gone.contains("does not exist"), "{gone}");
+    assert!(wrong.starts_with("scaler: default/a, trigger 2: metadata queueName: \"a b\""), "{wrong}");
+
+    let output = scaler(&explain, &file(&[others])).await;
+    assert_eq!((output.status.code(), stdout(&output)), (Some(1), ""));
+    assert!(stderr(&output).contains("a key of this scaler's"), "{}", stderr(&output));
+}
+
+/// Files are others' choice, and a pipe is as good as a file.
+#[tokio::test]
+async fn files_are_read_up_to_a_limit() {
+    let endless = ["explain", "--scaled-object", "/dev/zero"];
+    let output = scaler(&endless, "").await;
+    assert!(stderr(&output).contains("it has more than 16777216 bytes"), "{}", stderr(&output));
+    let endless = ["explain", "--queue", "orders", "--connection-string-file", "/dev/zero"];
+    let output = scaler(&endless, "").await;
+    assert!(stderr(&output).contains("it has more than 65536 bytes"), "{}", stderr(&output));
+    let piped = ["explain", "--queue", "orders", "--connection-string-file", "/dev/stdin"];
+    let output = scaler(&piped, "Endpoint=sb://elsewhere.example;SharedAccessKeyName=a;SharedAccessKey=b\n").await;
+    assert!(stderr(&output).contains("endpoint elsewhere.example:443 is not allowed"), "{}", stderr(&output));
 }
