@@ -388,6 +388,8 @@ fn wrong(span: Span, problem: &str) -> SyntaxError {
 
 #[cfg(test)]
 mod tests {
+    use std::iter;
+
     use super::*;
 
     const TEXT: &str = "# first
@@ -440,10 +442,8 @@ items:
     #[test]
     fn aliases_do_not_nest_deeper_than_what_is_written_out() {
         let nested = |deepest: usize| {
-            let mut text = String::from("- &a0 [x]\n");
-            for level in 1..=deepest {
-                text += &format!("- &a{level} [*a{}]\n", level - 1);
-            }
+            let lines = (1..=deepest).map(|level| format!("- &a{level} [*a{}]\n", level - 1));
+            let text = iter::once("- &a0 [x]\n".to_owned()).chain(lines).collect::<Vec<_>>().concat();
             read(&text)
         };
         // The list around them all is one level, and a0 one.

@@ -143,7 +143,8 @@ fn a_secret_is_refused_wherever_it_stands_and_not_repeated() {
         let mut metadata = vec![("scalerAddress", "scaler:6000"), ("queueName", "orders"), ("connectionFromEnv", "C")];
         metadata.retain(|(other, _)| *other != key);
         metadata.push((key, value));
-        let metadata: String = metadata.iter().map(|(key, value)| format!("      {key}: {value}\n")).collect();
+        let lines: Vec<_> = metadata.iter().map(|(key, value)| format!("      {key}: {value}\n")).collect();
+        let metadata = lines.concat();
         let (before, _) = SCALED_OBJECT.split_once("      scalerAddress").expect("its metadata");
         // With its target, too, which has no such variable.
         let deployment = "---\nkind: Deployment\nmetadata: {name: receiver, namespace: shop}\nspec:\n  template:\n    spec:\n      \

@@ -74,8 +74,9 @@ async fn what_can_be_explained_of_a_file_is() {
     let secret = path.to_str().expect("a plain path");
     let explain = ["explain", "--scaled-object", "-", "--connection-string-file", secret];
     let file = |triggers: &[&str]| {
-        let triggers: String =
+        let lines: Vec<_> =
             triggers.iter().map(|metadata| format!("  - {{type: external, metadata: {metadata}}}\n")).collect();
+        let triggers = lines.concat();
         format!("kind: ScaledObject\nmetadata: {{name: a}}\nspec:\n  triggers:\n{triggers}")
     };
     let (ours, others) = ("{queueName: orders}", "{connectionFromEnv: COSMOS, databaseId: d}");
