@@ -61,7 +61,8 @@ pub async fn until<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F) 
 pub async fn in_time<T>(mut ask: impl AsyncFnMut() -> T, said: impl Fn(&T) -> Option<&str>) -> T {
     within("an answer in time", async {
         loop {
-            let answer = ask().await;
+            // A call's future is kilobytes large.
+            let answer = Box::pin(ask()).await;
             if !said(&answer).is_some_and(is_out_of_time) {
                 return answer;
             }
