@@ -58,7 +58,7 @@ fn a_page_that_is_being_read_is_not_read_again_to_search_though_it_became_unknow
         // Everybody is gone: neither the page nor any entity has them.
         match in_flight.pop() {
             Some(Operation::Page { index, .. }) => {
-                drop(catalogue.page_read(index, Vec::new(), false, patient, patient))
+                drop(catalogue.page_read(index, Vec::new(), false, patient, patient));
             }
             Some(Operation::Get(name)) => catalogue.got(&name, false, patient),
             None => break,
