@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -24,9 +25,10 @@ const (
 )
 
 type process struct {
-	name    string
-	command *exec.Cmd
-	logFile string
+	name      string
+	command   *exec.Cmd
+	logFile   string
+	readyFile string
 	// ended is closed when the process is gone; exit is set before.
 	ended chan struct{}
 	exit  error
@@ -35,7 +37,7 @@ type process struct {
 // startProcess runs a program until it is ready and puts its ready line into `ready`. It writes its files into `folder`.
 func startProcess(ctx context.Context, folder, name string, environment []string, ready any, program string, arguments ...string) (*process, error) {
 	readyFile := filepath.Join(folder, name+".ready.json")
-	started := &process{name: name, logFile: filepath.Join(folder, name+".log"), ended: make(chan struct{})}
+	started := &process{name: name, logFile: filepath.Join(folder, name+".log"), readyFile: readyFile, ended: make(chan struct{})}
 	log, err := os.Create(started.logFile)
 	if err != nil {
 		return nil, err
@@ -49,6 +51,7 @@ func startProcess(ctx context.Context, folder, name string, environment []string
 	}
 	go func() {
 		started.exit = started.command.Wait()
+		started.keep()
 		close(started.ended)
 	}()
 	if err := started.awaitReady(ctx, readyFile, ready); err != nil {
@@ -96,6 +99,22 @@ func (p *process) stop() error {
 		return fmt.Errorf("%s ended with %w:\n%s", p.name, p.exit, p.log())
 	}
 	return nil
+}
+
+// keep copies what the process said to where .ci/run looks for secrets, but for its ready line: a broker's announces its own key.
+func (p *process) keep() {
+	folder := os.Getenv("TESTBENCH_OUTPUT")
+	if folder == "" {
+		return
+	}
+	said := p.log()
+	if line, err := os.ReadFile(p.readyFile); err == nil {
+		said = strings.Replace(said, string(line), "", 1)
+	}
+	file := filepath.Join(folder, fmt.Sprintf("%s-%d.log", p.name, p.command.Process.Pid))
+	if err := os.WriteFile(file, []byte(said), 0o600); err != nil {
+		fmt.Fprintln(os.Stderr, "what was said could not be kept:", err)
+	}
 }
 
 func (p *process) kill() {
