@@ -31,6 +31,7 @@ mod namespace;
 mod rack;
 mod record;
 mod turns;
+mod waiting;
 
 use backoff::RETRY_PAUSE;
 use cache::EntryCache;

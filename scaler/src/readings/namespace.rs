@@ -1,9 +1,7 @@
 //! One Service Bus namespace, by its host: which operation begins next, within the budget of credits and what the namespace
 //! bears, whoever wants it. The only place that starts reads.
 //!
-//! Owns budget, back-off and the count of what is under way. Calls go before push streams; but of four operations one is
-//! the push streams', so that neither starves. Among either, credentials take turns, and of one credential the oldest wish
-//! goes first.
+//! Owns budget, back-off, who waits and the count of what is under way.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -21,7 +19,7 @@ use super::budget::{Budget, Stretch};
 use super::catalogue::{Account, Asker, Next, Operation, Proposal};
 use super::episodes::Episodes;
 use super::rack::{Rack, kind};
-use super::turns::Turns;
+use super::waiting::Waiting;
 use crate::access::Access;
 use crate::config::ConfigHandle;
 use crate::entity::Listing;
@@ -32,8 +30,6 @@ use crate::source::{ReadFailure, Source};
 /// Most reads of a namespace under way at a time: enough that their latency never limits before the budget does, and few
 /// enough to leave the namespace's connections to others.
 const MAX_IN_FLIGHT: usize = 32;
-/// After so many operations in a row for calls, one is the push streams'.
-const CALLS_IN_A_ROW: u32 = 3;
 /// When credits were not short for so long, nothing is stretched any more, even if nothing is read that would show it.
 const CALM: Duration = Duration::from_mins(1);
 
@@ -77,23 +73,13 @@ struct State {
     budget: Budget,
     stretch: Stretch,
     backoff: Backoff,
-    turns: Turns,
-    /// Racks on which somebody may wait, by their addresses.
-    waiting: HashMap<usize, Arc<Rack>>,
+    waiting: Waiting,
     in_flight: usize,
-    calls_in_a_row: u32,
     /// Credits are short until then.
     short_until: Option<Moment>,
     short_at: Option<Moment>,
     /// When something wakes up to look again.
     alarm: Option<Moment>,
-}
-
-/// Where a wish stands among those of its kind: its credential's turn first, then how old it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    turn: u64,
-    since: Moment,
 }
 
 /// What became of a rack's turn.
@@ -133,10 +119,8 @@ impl Namespace {
                 budget,
                 stretch: Stretch::default(),
                 backoff: Backoff::default(),
-                turns: Turns::default(),
-                waiting: HashMap::new(),
+                waiting: Waiting::default(),
                 in_flight: 0,
-                calls_in_a_row: 0,
                 short_until: None,
                 short_at: None,
                 alarm: None,
@@ -210,7 +194,7 @@ impl Namespace {
 
     /// Somebody waits on this rack; [`Self::pump`] looks there.
     pub(super) fn wait_for(&self, rack: &Arc<Rack>) {
-        self.state().waiting.entry(Arc::as_ptr(rack) as usize).or_insert_with(|| Arc::clone(rack));
+        self.state().waiting.join(rack);
     }
 
     /// Begins all that may begin now.
@@ -235,7 +219,7 @@ impl Namespace {
                 return;
             }
             state.short_until = None;
-            let turn = match state.choose(now) {
+            let turn = match state.waiting.next(now) {
                 Ok((rack, asker)) => self.begin(&mut state, rack, asker, now),
                 Err(when) => {
                     if let Some(when) = when {
@@ -277,8 +261,7 @@ impl Namespace {
         let waited = if has_waited { now.0.saturating_sub(since.0) } else { Duration::ZERO };
         state.stretch = state.stretch.after(waited, period);
         self.metrics.budget_stretch(&self.host, state.stretch.factor());
-        state.calls_in_a_row = if asker == Asker::Call { state.calls_in_a_row + 1 } else { 0 };
-        state.turns.take(rack.access.digest());
+        state.waiting.begun(&rack, asker);
         state.in_flight += 1;
         state.backoff.begin();
         Turn::Begun(Begun { rack, operation, at: now })
@@ -379,7 +362,7 @@ impl Namespace {
                 state.backoff.answered(begun.at, now);
                 // Who may read and not list is refused a listing now and then; that is no waste to be kept down.
                 if matches!(begun.operation, Operation::Get(_)) {
-                    state.turns.refused(begun.rack.access.digest());
+                    state.waiting.refused(begun.rack.access.digest());
                 }
             }
             ReadFailure::NotFound(_) | ReadFailure::Unexpected(_) | ReadFailure::OverBudget(_) => {
@@ -424,43 +407,5 @@ impl Drop for Namespace {
     /// Nobody wants anything of it any more: names that callers make up must not keep their places among the series.
     fn drop(&mut self) {
         self.metrics.forget_host(&self.host);
-    }
-}
-
-impl State {
-    /// The rack whose turn it is, and for whom; or when to look again, if that is known.
-    fn choose(&mut self, now: Moment) -> Result<(Arc<Rack>, Asker), Option<Moment>> {
-        let mut best: [Option<(Place, Arc<Rack>)>; 2] = [None, None];
-        let mut later: Option<Moment> = None;
-        let turns = &self.turns;
-        self.waiting.retain(|_, rack| {
-            let mut is_waiting = false;
-            let turn = turns.of(rack.access.digest());
-            for (best, asker) in best.iter_mut().zip([Asker::Call, Asker::Watcher]) {
-                match rack.state().catalogue.propose(asker, now) {
-                    Next::Start(Proposal { since, .. }) => {
-                        is_waiting = true;
-                        let place = Place { turn, since };
-                        if best.as_ref().is_none_or(|(first, _)| place < *first) {
-                            *best = Some((place, Arc::clone(rack)));
-                        }
-                    }
-                    Next::NotBefore(when) => {
-                        is_waiting = true;
-                        later = Some(later.map_or(when, |later| later.min(when)));
-                    }
-                    // What is under way comes back to the rack.
-                    Next::Nothing => {}
-                }
-            }
-            is_waiting
-        });
-        let [call, watcher] = best;
-        match (call, watcher) {
-            (Some(_), Some((_, rack))) if self.calls_in_a_row >= CALLS_IN_A_ROW => Ok((rack, Asker::Watcher)),
-            (Some((_, rack)), _) => Ok((rack, Asker::Call)),
-            (None, Some((_, rack))) => Ok((rack, Asker::Watcher)),
-            (None, None) => Err(later),
-        }
     }
 }
