@@ -74,7 +74,7 @@ mod tests {
             (br#"{"id":1"#, "the body (7 bytes) is not JSON: it breaks off or goes wrong at line 1, column 7"),
             (
                 br#"{"id":"PLANTED"}"#,
-                "the body (15 bytes) is JSON, but no object with a whole number `id` from 0 to 2^64-1",
+                "the body (16 bytes) is JSON, but no object with a whole number `id` from 0 to 2^64-1",
             ),
             (br#"{"id":-1}"#, "the body (9 bytes) is JSON, but no object with a whole number `id` from 0 to 2^64-1"),
             (br#"{"id":1.5}"#, "the body (10 bytes) is JSON, but no object with a whole number `id` from 0 to 2^64-1"),
