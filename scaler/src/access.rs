@@ -1,6 +1,6 @@
 //! A namespace with the credential for it, after every check: whoever holds one may read there.
 //!
-//! Made by [`crate::connections`] alone, so that no credential can reach a host that nobody allowed.
+//! Made by `connections` alone, so that no credential can reach a host that nobody allowed.
 
 use std::fmt;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //! said before they are applied.
 //!
 //! Asks nobody: the metadata goes through the server's own parser, profiles and connections through its own config file.
-//! `--migrate` is [`crate::migrate`]'s.
+//! `--migrate` is `migrate`'s.
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};

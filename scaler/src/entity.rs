@@ -1,6 +1,6 @@
 //! What a trigger can count: one queue or subscription, or all whose names match a pattern, taken together.
 //!
-//! Plain data. Metadata becomes this in [`crate::trigger`]; [`crate::readings`] reads it.
+//! Plain data. Metadata becomes this in [`crate::trigger`]; `readings` reads it.
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};

@@ -1,10 +1,10 @@
 //! The gRPC external scaler: KEDA asks, Service Bus knows, a pure policy decides.
 //!
-//! One request, one way: `ScaledObjectRef` → [`trigger`] (raw metadata to a typed trigger; pure) → [`readings`] (the newest
-//! shared reading, young enough, or an error; the only I/O) → `scaling` (pure policies) → [`reply`] (total functions).
-//! `GetMetrics`, `IsActive`, `StreamIsActive` and `explain` are views of one [`decisions::Judged`].
+//! One request, one way: `ScaledObjectRef` → [`trigger`] (raw metadata to a typed trigger; pure) → `readings` (the newest
+//! shared reading, young enough, or an error; the only I/O) → `scaling` (pure policies) → `reply` (total functions).
+//! `GetMetrics`, `IsActive`, `StreamIsActive` and `explain` are views of one `decisions::Judged`.
 //!
-//! State has three owners: [`readings`] the cache, [`watchers`] the pollers of open push streams, [`config`] the current
+//! State has three owners: `readings` the cache, `watchers` the pollers of open push streams, [`config`] the current
 //! configuration. Policy arithmetic is in `crates/scaling`, Service Bus in `crates/servicebus`; neither is here.
 
 use std::io::Write as _;

@@ -86,7 +86,7 @@ pub enum CacheAnswer {
     Miss,
 }
 
-/// A call of KEDA's contract. The unary ones come first, as in [`UNARY`].
+/// A call of KEDA's contract. The unary ones come first, as in `UNARY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// The name and target of a trigger's metric.

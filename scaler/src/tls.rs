@@ -3,7 +3,7 @@
 //!
 //! Owns the configuration in force and swaps it as a whole, so that a new client authority counts from the next connection on; one
 //! that is open keeps what it was accepted with until its age ends it. No session is resumed: every connection shows its
-//! certificate. A bad new file costs one log line and changes nothing. What the files hold is [`contents`]' business.
+//! certificate. A bad new file costs one log line and changes nothing. What the files hold is `contents`' business.
 
 use std::fmt;
 use std::io;

@@ -1,5 +1,5 @@
 //! The registry of the config file: credentials by name, and who may use each for what. Names and paths, no secrets;
-//! [`crate::credentials`] reads the files.
+//! `credentials` reads the files.
 //!
 //! Default deny: a connection names the Kubernetes namespaces that may use it, and an Entra identity the Service Bus
 //! namespaces that its token may be sent to. "All" must be written.
